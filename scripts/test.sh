@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# The one command that passes all tests: static checks, then every test of the workspace.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/check.sh
+cargo test --workspace
