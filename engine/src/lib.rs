@@ -1,1 +1,6 @@
-//! bowline engine
+//! The engine: runs connections as machines over readiness, and knows no protocol.
+//!
+//! Modules stand from the lowest to the highest; a module uses only those above it in this list.
+
+pub mod time;
+pub mod buf;

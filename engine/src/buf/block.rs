@@ -1,0 +1,105 @@
+//! A block: one raw allocation with a header, the memory under every chunk.
+//!
+//! It owns the allocation and the loan balance; it does not know who may touch which bytes (`chunk` does) nor how many
+//! blocks there may be (`pool` does). Called by those two only.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering};
+
+/// Added to the balance when the owner lets go; the return that brings the balance to exactly this frees the block.
+const ORPHAN: i64 = 1 << 62;
+
+/// What stands in front of the bytes.
+#[repr(C, align(32))]
+struct Header {
+    /// Pieces returned so far; after the owner let go: `ORPHAN` minus the pieces that are still out.
+    balance: AtomicI64,
+    /// Where the block goes when it is free: opaque here, set by the pool while the block is out.
+    home: AtomicPtr<()>,
+    capacity: u32,
+}
+
+/// A raw allocation of a header and `capacity` bytes, all of them initialised. Freed by [`Block::free`], not by drop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Block(NonNull<Header>);
+
+// SAFETY: the header's mutable fields are atomic, and access to the bytes is governed by `Chunk` and `Piece`, which
+// hand out disjoint ranges.
+unsafe impl Send for Block {}
+// SAFETY: as above; a shared `Block` only exposes the atomic balance and raw pointers.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// Allocates a block of `capacity` zeroed bytes.
+    pub(super) fn allocate(capacity: usize) -> Block {
+        let layout = Block::layout(capacity);
+        // SAFETY: the layout is never of size zero, the header alone is 32 bytes.
+        let raw = unsafe { alloc_zeroed(layout) };
+        let Some(header) = NonNull::new(raw.cast::<Header>()) else { handle_alloc_error(layout) };
+        let capacity = u32::try_from(capacity).expect("layout() refused more than u32::MAX");
+        // SAFETY: the allocation is large enough and aligned for a header, and nobody else has it yet.
+        unsafe { header.write(Header { balance: AtomicI64::new(0), home: AtomicPtr::default(), capacity }) };
+        Block(header)
+    }
+
+    fn layout(capacity: usize) -> Layout {
+        assert!(u32::try_from(capacity).is_ok(), "a block holds at most 4 GiB");
+        Layout::from_size_align(size_of::<Header>() + capacity, align_of::<Header>())
+            .expect("capacity fits isize")
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the header was written at allocation and lives until `free`, whose caller gives up every copy.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Bytes behind the header.
+    pub(super) fn capacity(self) -> usize {
+        self.header().capacity as usize
+    }
+
+    /// The first byte. Valid for `capacity` bytes; the caller keeps ranges disjoint.
+    pub(super) fn bytes(self) -> NonNull<u8> {
+        // SAFETY: the allocation reaches at least one header further, so the pointer stays in or at its end.
+        unsafe { self.0.add(1) }.cast()
+    }
+
+    /// Where the block goes when it is free; null while it lies there.
+    pub(super) fn home(self) -> *mut () {
+        self.header().home.load(Ordering::Relaxed)
+    }
+
+    /// Says where the block goes when it is free.
+    pub(super) fn set_home(self, home: *mut ()) {
+        self.header().home.store(home, Ordering::Relaxed);
+    }
+
+    /// Counts one returned piece. True if it was the last one of a block without owner: the caller must free it.
+    pub(super) fn give_back(self) -> bool {
+        self.header().balance.fetch_add(1, Ordering::AcqRel) + 1 == ORPHAN
+    }
+
+    /// The owner lets go with `lent` pieces lent so far. True if none is out: the caller must free it.
+    pub(super) fn orphan(self, lent: u32) -> bool {
+        let lent = i64::from(lent);
+        self.header().balance.fetch_add(ORPHAN - lent, Ordering::AcqRel) == lent
+    }
+
+    /// True if all `lent` pieces have come back.
+    pub(super) fn all_returned(self, lent: u32) -> bool {
+        self.header().balance.load(Ordering::Acquire) == i64::from(lent)
+    }
+
+    /// Sets the balance to zero, for a block that nobody else refers to.
+    pub(super) fn clear(self) {
+        self.header().balance.store(0, Ordering::Release);
+    }
+
+    /// Gives the allocation back. The caller must hold the last reference to the block.
+    pub(super) fn free(self) {
+        let layout = Block::layout(self.capacity());
+        // SAFETY: allocated in `allocate` with this very layout; by contract nobody else refers to it.
+        unsafe { dealloc(self.0.as_ptr().cast(), layout) };
+    }
+}

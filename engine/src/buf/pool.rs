@@ -1,0 +1,208 @@
+//! The pool: free blocks by size class, and the one ceiling that all of them are charged against.
+//!
+//! It hands out and takes back blocks and counts bytes by capacity (never by use, so that a small piece of a large
+//! block costs what it pins). It does not decide what to do under pressure: drivers ask [`Pool::pressure`]. Lock-free;
+//! called from every worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+
+use super::block::Block;
+
+/// Capacities of the pooled classes, in bytes; larger blocks are rounded up to a power of two and not kept.
+const CLASSES: [usize; 9] = [256, 512, 1024, 2048, 4096, 8192, 16 * 1024, 32 * 1024, 64 * 1024];
+
+/// Free bytes that one class keeps at most.
+const CLASS_KEEP_BYTES: usize = 2 * 1024 * 1024;
+
+/// A shared pool of blocks. Cloning shares it.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+struct Shared {
+    free: [ArrayQueue<Block>; CLASSES.len()],
+    ceiling_bytes: usize,
+    charged_bytes: AtomicUsize,
+    idle_bytes: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+/// How close the pool is to its ceiling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Below three quarters.
+    Low,
+    /// At three quarters or more: the heaviest senders are not read.
+    High,
+    /// At the ceiling: new work is refused.
+    Ceiling,
+}
+
+/// What the pool holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Handed out, by capacity.
+    pub charged_bytes: usize,
+    /// Free and kept for the next taker.
+    pub idle_bytes: usize,
+    /// The ceiling of `charged_bytes`.
+    pub ceiling_bytes: usize,
+    /// Requests that the ceiling refused.
+    pub refused: usize,
+}
+
+impl Pool {
+    /// A pool that charges at most `ceiling_bytes`.
+    pub fn new(ceiling_bytes: usize) -> Pool {
+        Pool(Arc::new(Shared {
+            free: CLASSES.map(|capacity| ArrayQueue::new(CLASS_KEEP_BYTES / capacity)),
+            ceiling_bytes,
+            charged_bytes: AtomicUsize::new(0),
+            idle_bytes: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+        }))
+    }
+
+    /// A block of at least `bytes`, or nothing at the ceiling.
+    pub(super) fn take(&self, bytes: usize) -> Option<Block> {
+        let class = class_of(bytes);
+        let capacity = class.map_or_else(|| bytes.next_power_of_two(), |class| CLASSES[class]);
+        let before = self.0.charged_bytes.fetch_add(capacity, Ordering::Relaxed);
+        if before + capacity > self.0.ceiling_bytes {
+            self.0.charged_bytes.fetch_sub(capacity, Ordering::Relaxed);
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let kept = class.and_then(|class| self.0.free[class].pop());
+        if kept.is_some() {
+            self.0.idle_bytes.fetch_sub(capacity, Ordering::Relaxed);
+        }
+        let block = kept.unwrap_or_else(|| Block::allocate(capacity));
+        block.set_home(Arc::into_raw(Arc::clone(&self.0)).cast::<()>().cast_mut());
+        Some(block)
+    }
+
+    /// Takes a block home that nobody refers to any more.
+    pub(super) fn give_back(block: Block) {
+        let home = block.home().cast::<Shared>().cast_const();
+        assert!(!home.is_null(), "a block goes home once");
+        block.set_home(std::ptr::null_mut());
+        // SAFETY: `take` made this pointer from an `Arc` of this type, and the line above ends its only use.
+        let pool = Pool(unsafe { Arc::from_raw(home) });
+        pool.store(block);
+    }
+
+    fn store(&self, block: Block) {
+        let capacity = block.capacity();
+        self.0.charged_bytes.fetch_sub(capacity, Ordering::Relaxed);
+        let Some(class) = CLASSES.iter().position(|class| *class == capacity) else { return block.free() };
+        block.clear();
+        self.0.idle_bytes.fetch_add(capacity, Ordering::Relaxed);
+        if let Err(block) = self.0.free[class].push(block) {
+            self.0.idle_bytes.fetch_sub(capacity, Ordering::Relaxed);
+            block.free();
+        }
+    }
+
+    /// How close the pool is to its ceiling.
+    pub fn pressure(&self) -> Pressure {
+        let charged = self.0.charged_bytes.load(Ordering::Relaxed);
+        let ceiling = self.0.ceiling_bytes;
+        match charged {
+            _ if charged >= ceiling => Pressure::Ceiling,
+            _ if charged >= ceiling / 4 * 3 => Pressure::High,
+            _ => Pressure::Low,
+        }
+    }
+
+    /// Frees half of what lies idle; called at intervals, so that a peak's memory goes back to the system.
+    pub fn trim(&self) {
+        for free in &self.0.free {
+            for _ in 0..free.len().div_ceil(2) {
+                let Some(block) = free.pop() else { break };
+                self.0.idle_bytes.fetch_sub(block.capacity(), Ordering::Relaxed);
+                block.free();
+            }
+        }
+    }
+
+    /// What the pool holds.
+    pub fn stats(&self) -> PoolStats {
+        PoolStats {
+            charged_bytes: self.0.charged_bytes.load(Ordering::Relaxed),
+            idle_bytes: self.0.idle_bytes.load(Ordering::Relaxed),
+            ceiling_bytes: self.0.ceiling_bytes,
+            refused: self.0.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for free in &self.free {
+            while let Some(block) = free.pop() {
+                block.free();
+            }
+        }
+    }
+}
+
+fn class_of(bytes: usize) -> Option<usize> {
+    CLASSES.iter().position(|capacity| bytes <= *capacity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charges_by_capacity_and_refuses_at_the_ceiling() {
+        let pool = Pool::new(1024);
+        let first = pool.take(300).expect("below the ceiling");
+        assert_eq!((first.capacity(), pool.stats().charged_bytes), (512, 512));
+        let second = pool.take(512).expect("just fits");
+        assert_eq!(pool.pressure(), Pressure::Ceiling);
+        assert!(pool.take(1).is_none());
+        assert_eq!(pool.stats().refused, 1);
+        Pool::give_back(first);
+        Pool::give_back(second);
+        assert_eq!(
+            pool.stats(),
+            PoolStats { idle_bytes: 1024, ceiling_bytes: 1024, refused: 1, ..PoolStats::default() }
+        );
+    }
+
+    #[test]
+    fn pressure_is_high_from_three_quarters() {
+        let pool = Pool::new(1024);
+        let first = pool.take(512).expect("fits");
+        assert_eq!(pool.pressure(), Pressure::Low);
+        let second = pool.take(256).expect("fits");
+        assert_eq!(pool.pressure(), Pressure::High);
+        Pool::give_back(first);
+        Pool::give_back(second);
+    }
+
+    #[test]
+    fn keeps_a_bounded_amount_and_trims_it() {
+        let pool = Pool::new(1 << 30);
+        let blocks: Vec<Block> = (0..100).map(|_| pool.take(64 * 1024).expect("fits")).collect();
+        blocks.into_iter().for_each(|block| Pool::give_back(block));
+        assert_eq!(pool.stats().idle_bytes, CLASS_KEEP_BYTES);
+        for _ in 0..10 {
+            pool.trim();
+        }
+        assert_eq!(pool.stats().idle_bytes, 0);
+    }
+
+    #[test]
+    fn large_blocks_are_powers_of_two_and_not_kept() {
+        let pool = Pool::new(1 << 30);
+        let block = pool.take(100_000).expect("fits");
+        assert_eq!(block.capacity(), 131_072);
+        Pool::give_back(block);
+        assert_eq!(pool.stats().idle_bytes, 0);
+    }
+}
