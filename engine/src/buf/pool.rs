@@ -189,7 +189,7 @@ mod tests {
     fn keeps_a_bounded_amount_and_trims_it() {
         let pool = Pool::new(1 << 30);
         let blocks: Vec<Block> = (0..100).map(|_| pool.take(64 * 1024).expect("fits")).collect();
-        blocks.into_iter().for_each(|block| Pool::give_back(block));
+        blocks.into_iter().for_each(Pool::give_back);
         assert_eq!(pool.stats().idle_bytes, CLASS_KEEP_BYTES);
         for _ in 0..10 {
             pool.trim();
