@@ -1,1 +1,34 @@
-//! bowline protocols
+//! Protocol codecs of Bowline: bytes to events and back, without I/O, clock or thread.
+//!
+//! A codec owns no buffer. It is handed bytes, answers with offsets into them ([`Span`]) and
+//! keeps explicit, serialisable state, so that a live connection can move to another process.
+//! Modules are listed from the lowest to the highest; each uses only those above it.
+
+pub mod span;
+
+pub mod fault;
+
+pub mod limits;
+
+pub mod bolt;
+
+pub mod head;
+
+pub mod event;
+
+pub mod item;
+
+pub mod codec;
+
+pub mod bolt_codec;
+
+pub mod testing;
+
+pub use bolt_codec::BoltCodec;
+pub use codec::{CONTROL_BYTES_MAX, Codec};
+pub use event::{Event, Step};
+pub use fault::{Fault, HeadFault};
+pub use head::{Extras, Head, HeadKind};
+pub use item::{Item, Refusal};
+pub use limits::Limits;
+pub use span::Span;
