@@ -4,3 +4,4 @@
 
 pub mod time;
 pub mod buf;
+pub mod machine;
