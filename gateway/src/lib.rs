@@ -1,1 +1,7 @@
-//! bowline gateway
+//! The Bowline gateway: configuration, routing and the machines that carry traffic between
+//! clients and upstream services. Modules stand from the lowest to the highest; a module uses only
+//! those declared above it. The binary `bowline`, the tests and the bench use this crate.
+
+pub mod config;
+pub mod error;
+pub mod metrics;

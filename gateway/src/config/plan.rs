@@ -1,0 +1,350 @@
+//! The checked configuration: what the gateway runs by, after flags, environment and file were merged and verified.
+//!
+//! It is plain data without options that mean "not said": every default is filled in, every name is resolved to an
+//! index, every value is in range, so nothing behind it checks again. Made by the loader in this folder (and by tests,
+//! from [`Plan::default`]); read by the application, the machines and the admin interface.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Everything that `bowline run` needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// How the engine runs.
+    pub engine: EnginePlan,
+    /// Where clients connect, at least one.
+    pub listeners: Vec<ListenerPlan>,
+    /// The routes of requests by their Bolt header `service`.
+    pub routes: Vec<RoutePlan>,
+    /// The upstream clusters; listeners and routes name them by position.
+    pub clusters: Vec<ClusterPlan>,
+    /// Bounds on what connections may hold.
+    pub limits: LimitsPlan,
+    /// Deadlines that are not of one route.
+    pub timeouts: TimeoutsPlan,
+    /// Where the admin interface listens; nothing when it is off.
+    pub admin: Option<SocketAddr>,
+    /// How the process ends.
+    pub drain: DrainPlan,
+    /// What is logged.
+    pub log: LogPlan,
+}
+
+/// Which driver runs the machines, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnginePlan {
+    /// `--engine`. Default raw.
+    pub mode: EngineMode,
+    /// `--dispatch`. Default help.
+    pub dispatch: Dispatch,
+    /// `--reactors`: epoll instances, one per CPU that the cgroup allows by default.
+    pub reactors: usize,
+    /// `--workers`: threads of the pool, as many as reactors by default, never fewer.
+    pub workers: usize,
+    /// `--pin-cores`. Default false.
+    pub pin_cores: bool,
+    /// `--read-budget`: bytes read from one connection in one turn. Default 64 KiB.
+    pub read_budget_bytes: usize,
+    /// `--buffer-memory-max`: the ceiling of all buffers. Default a quarter of the cgroup's memory.
+    pub buffer_memory_bytes_max: usize,
+    /// `--max-connections`: downstream and upstream. Default RLIMIT_NOFILE - 512.
+    pub connections_max: usize,
+    /// `--max-connections-per-source`: from one address. Default none.
+    pub connections_per_source_max: Option<usize>,
+    /// `--accept`. Default shared.
+    pub accept: AcceptMode,
+}
+
+/// `--engine raw|tokio`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineMode {
+    /// Oneshot epoll reactors and a fixed pool.
+    Raw,
+    /// Tokio runtimes, one current-thread runtime per worker.
+    Tokio,
+}
+
+/// `--dispatch help|handoff`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dispatch {
+    /// The thread that waits on a reactor runs what it finds.
+    Help,
+    /// Reactor threads only queue; workers run.
+    Handoff,
+}
+
+/// `--accept reuseport|shared`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptMode {
+    /// One listening socket on the control loop, which places connections by load.
+    Shared,
+    /// One listening socket per reactor (`SO_REUSEPORT`).
+    Reuseport,
+}
+
+/// The protocol of a listener or a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// SOFA Bolt, v1 and v2.
+    Bolt,
+    /// A tunnel of plain TCP.
+    Tcp,
+}
+
+/// One address that clients connect to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerPlan {
+    /// The name in logs and metrics.
+    pub name: String,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// The address to bind; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The cluster of requests that no route matches, and of every tunnel; nothing answers such a request with
+    /// `no_route`.
+    pub default_route: Option<RouteTarget>,
+    /// Whether a draining gateway sends Bolt goaway (command 100). Stock Java clients break on it. Default false.
+    pub send_goaway: bool,
+}
+
+/// Where matching requests go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RouteTarget {
+    /// The position in [`Plan::clusters`].
+    pub cluster: usize,
+    /// The deadline of a request that names none, in milliseconds. Default 60,000.
+    pub timeout_ms: u64,
+}
+
+/// One route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutePlan {
+    /// The exact value of the Bolt header `service`. No two routes have the same.
+    pub service: String,
+    /// Where it leads.
+    pub target: RouteTarget,
+}
+
+/// A group of upstream endpoints.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterPlan {
+    /// The name in logs and metrics.
+    pub name: String,
+    /// What its endpoints speak.
+    pub protocol: Protocol,
+    /// Its endpoints; empty only for the embedded echo upstream.
+    pub endpoints: Vec<EndpointPlan>,
+    /// The embedded echo upstream: answered by this process on a listener of its own. Default false.
+    pub echo: bool,
+    /// How an endpoint is chosen. Default round robin.
+    pub balance: Balance,
+    /// `--upstream-mode`. Default shared.
+    pub mode: UpstreamMode,
+    /// `--upstream-connections`: per endpoint and worker. Default 1.
+    pub connections: usize,
+    /// Requests in flight per endpoint, at most. Default 65,536.
+    pub requests_max: usize,
+    /// Bytes queued for one endpoint, at most. Default 4 MiB.
+    pub upstream_output_bytes_max: usize,
+    /// The deadline of a connect. Default 1,000 ms.
+    pub connect_timeout_ms: u64,
+    /// An upstream connection this long without traffic is asked for a heartbeat. Default 15,000 ms.
+    pub heartbeat_interval_ms: u64,
+    /// How long the answer to a heartbeat may take. Default 1,000 ms.
+    pub heartbeat_timeout_ms: u64,
+    /// Unanswered heartbeats that close the connection. Default 3.
+    pub heartbeat_misses_max: u32,
+    /// The first pause before an endpoint that could not be reached is tried again; doubled and jittered up to the
+    /// maximum. Default 100 ms.
+    pub reconnect_ms_min: u64,
+    /// The longest pause. Default 10,000 ms.
+    pub reconnect_ms_max: u64,
+    /// How long a resolved name is good. Default 30,000 ms.
+    pub resolve_interval_ms: u64,
+}
+
+/// One endpoint as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointPlan {
+    /// An address.
+    Address(SocketAddr),
+    /// A name, looked up again and again; each of its addresses is an endpoint.
+    Name {
+        /// The host name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// How an endpoint is chosen among those that may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// One after the other.
+    RoundRobin,
+    /// The one with the fewest requests in flight.
+    LeastOutstanding,
+}
+
+/// `--upstream-mode shared|bound`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamMode {
+    /// Requests of many clients share few connections.
+    Shared,
+    /// Every client connection has its own, so servers can call clients.
+    Bound,
+}
+
+/// Bounds on what connections may hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LimitsPlan {
+    /// Requests of one downstream connection in flight. Default 1,024.
+    pub in_flight_max: usize,
+    /// Output queued for one downstream connection: half of it stops reading. Default 1 MiB.
+    pub downstream_output_bytes_max: usize,
+    /// The least a downstream over its output limit must take, in bytes a second. Default 64 KiB.
+    pub output_rate_min: usize,
+    /// Largest Bolt content. Default 16 MiB.
+    pub content_bytes_max: u32,
+    /// Largest Bolt class name and header together. Default 64 KiB.
+    pub class_header_bytes_max: u32,
+    /// Whether CRC trailers are verified. Default true.
+    pub crc_verify: bool,
+    /// Memory for frames above 64 KiB that are still arriving. Default half of the buffer ceiling.
+    pub large_frame_bytes_max: usize,
+    /// How long one frame may take to arrive. Default 60,000 ms.
+    pub frame_timeout_ms: u64,
+    /// The least rate of a frame after five seconds, in bytes a second. Default 4 KiB.
+    pub frame_rate_min: usize,
+    /// Heartbeats of one downstream connection a second. Default 10.
+    pub heartbeat_rate_max: u32,
+    /// Bytes in flight in each direction of a tunnel. Default 256 KiB.
+    pub tunnel_credit_bytes: usize,
+}
+
+/// Deadlines that are not of one route.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TimeoutsPlan {
+    /// `--idle-timeout`: a downstream connection without a byte for this long is closed. Default 15 min.
+    pub idle_ms: u64,
+    /// A tunnel half-closed in one direction ends after so long without a byte in the other. Default 15 min.
+    pub half_closed_ms: u64,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DrainPlan {
+    /// `--drain-delay`: accepting goes on for so long after readiness went off. Default 3,000 ms.
+    pub delay_ms: u64,
+    /// `--drain-deadline`: what is not finished then is cut. Default 30,000 ms.
+    pub deadline_ms: u64,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogPlan {
+    /// `--log-level`, in the filter syntax of `tracing`. Default info.
+    pub level: String,
+    /// `--log-format`. Default text.
+    pub format: LogFormat,
+    /// One line per request. Default false.
+    pub access: bool,
+    /// Where logs go; standard error if nothing is said.
+    pub file: Option<PathBuf>,
+}
+
+/// `--log-format text|json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `RouteTarget::timeout_ms` where nothing is said.
+pub const ROUTE_TIMEOUT_MS: u64 = 60_000;
+
+impl Default for Plan {
+    /// One Bolt listener on a free loopback port, answered by the embedded echo upstream.
+    fn default() -> Plan {
+        let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        Plan {
+            engine: EnginePlan::default(),
+            listeners: vec![ListenerPlan {
+                name: "default".to_owned(),
+                protocol: Protocol::Bolt,
+                address: loopback(0),
+                default_route: Some(RouteTarget { cluster: 0, timeout_ms: ROUTE_TIMEOUT_MS }),
+                send_goaway: false,
+            }],
+            routes: Vec::new(),
+            clusters: vec![ClusterPlan { echo: true, ..ClusterPlan::named("echo", Protocol::Bolt) }],
+            limits: LimitsPlan::default(),
+            timeouts: TimeoutsPlan { idle_ms: 900_000, half_closed_ms: 900_000 },
+            admin: None,
+            drain: DrainPlan { delay_ms: 3_000, deadline_ms: 30_000 },
+            log: LogPlan { level: "info".to_owned(), format: LogFormat::Text, access: false, file: None },
+        }
+    }
+}
+
+impl ClusterPlan {
+    /// A cluster with defaults and no endpoint yet.
+    pub fn named(name: &str, protocol: Protocol) -> ClusterPlan {
+        ClusterPlan {
+            name: name.to_owned(),
+            protocol,
+            endpoints: Vec::new(),
+            echo: false,
+            balance: Balance::RoundRobin,
+            mode: UpstreamMode::Shared,
+            connections: 1,
+            requests_max: 65_536,
+            upstream_output_bytes_max: 4 << 20,
+            connect_timeout_ms: 1_000,
+            heartbeat_interval_ms: 15_000,
+            heartbeat_timeout_ms: 1_000,
+            heartbeat_misses_max: 3,
+            reconnect_ms_min: 100,
+            reconnect_ms_max: 10_000,
+            resolve_interval_ms: 30_000,
+        }
+    }
+}
+
+impl Default for EnginePlan {
+    /// Two threads and moderate bounds: what tests use. The loader replaces what depends on the machine.
+    fn default() -> EnginePlan {
+        EnginePlan {
+            mode: EngineMode::Raw,
+            dispatch: Dispatch::Help,
+            reactors: 2,
+            workers: 2,
+            pin_cores: false,
+            read_budget_bytes: 64 << 10,
+            buffer_memory_bytes_max: 1 << 30,
+            connections_max: 16_384,
+            connections_per_source_max: None,
+            accept: AcceptMode::Shared,
+        }
+    }
+}
+
+impl Default for LimitsPlan {
+    fn default() -> LimitsPlan {
+        LimitsPlan {
+            in_flight_max: 1_024,
+            downstream_output_bytes_max: 1 << 20,
+            output_rate_min: 64 << 10,
+            content_bytes_max: 16 << 20,
+            class_header_bytes_max: 64 << 10,
+            crc_verify: true,
+            large_frame_bytes_max: 512 << 20,
+            frame_timeout_ms: 60_000,
+            frame_rate_min: 4 << 10,
+            heartbeat_rate_max: 10,
+            tunnel_credit_bytes: 256 << 10,
+        }
+    }
+}
