@@ -33,27 +33,27 @@ const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 #[test]
 fn every_file_says_what_it_owns() {
-    check("module docs", |path, text| module_docs(path, text));
+    check("module docs", module_docs);
 }
 
 #[test]
 fn files_are_short() {
-    check("file length", |path, text| file_length(path, text));
+    check("file length", file_length);
 }
 
 #[test]
 fn functions_are_short() {
-    check("function length", |path, text| function_length(path, text));
+    check("function length", function_length);
 }
 
 #[test]
 fn unsafe_stays_inside_its_fence() {
-    check("unsafe", |path, text| unsafe_outside(path, text));
+    check("unsafe", unsafe_outside);
 }
 
 #[test]
 fn nothing_is_left_to_do() {
-    check("left to do", |path, text| left_to_do(path, text));
+    check("left to do", left_to_do);
 }
 
 #[test]
