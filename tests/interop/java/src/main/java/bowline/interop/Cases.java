@@ -14,6 +14,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -141,7 +142,8 @@ final class Cases {
 
     private boolean oneway() throws Exception {
         int count = command.number("count", 100);
-        int key = SERIAL.incrementAndGet();
+        // Random, since many clients may count at one server.
+        int key = ThreadLocalRandom.current().nextInt(Integer.MAX_VALUE);
         for (int i = 0; i < count; i++) {
             int serial = SERIAL.incrementAndGet();
             byte[] body = Message.pattern(serial, command.number("size", 64));
