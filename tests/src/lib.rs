@@ -1,1 +1,25 @@
-//! What the tests of all crates share.
+//! What the end-to-end tests share: a `bowline` process with everything a test asks of it, Bolt clients and scripted
+//! upstreams, and the real Java and Node peers. It refuses to know how the gateway works inside; tests see only sockets,
+//! signals, standard streams and `/proc`. It panics freely: a failed expectation here is a failed test.
+
+pub mod wait;
+
+pub mod mode;
+
+pub mod lines;
+
+pub mod sockets;
+
+pub mod bolt;
+
+pub mod upstream;
+
+pub mod gateway;
+
+pub mod interop;
+
+pub use bolt::{BoltClient, Call, Message};
+pub use gateway::Gateway;
+pub use mode::{Mode, each_mode, each_mode_marked};
+pub use upstream::{Action, Upstream};
+pub use wait::{PATIENCE, eventually};
