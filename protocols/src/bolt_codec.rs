@@ -92,7 +92,10 @@ impl Codec for BoltCodec {
         if frozen.format != FROZEN_FORMAT {
             return Err(UnknownState);
         }
-        let [protocol_code, ver1, ..] = frozen.state;
+        let [protocol_code, ver1, spare @ ..] = frozen.state;
+        if spare != [0; 5] {
+            return Err(UnknownState);
+        }
         self.version = Version::from_pool_key((protocol_code, ver1)).ok_or(UnknownState)?;
         Ok(())
     }

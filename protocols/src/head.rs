@@ -63,6 +63,12 @@ impl Head {
         Ok(value)
     }
 
+    /// How many bytes the whole message takes on the wire, as its sender declared: what a
+    /// reservation for it must hold.
+    pub const fn declared_bytes(&self) -> usize {
+        self.frame().total_bytes as usize
+    }
+
     /// The Bolt frame behind this head.
     pub const fn frame(&self) -> &Frame {
         let Extras::Bolt(frame) = &self.extras;

@@ -24,6 +24,8 @@ pub mod bolt_codec;
 
 pub mod testing;
 
+pub mod properties;
+
 pub use bolt_codec::BoltCodec;
 pub use codec::{CONTROL_BYTES_MAX, Codec};
 pub use event::{Event, Step};
