@@ -284,9 +284,9 @@ impl CountersCollector {
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
-        let mut buckets = [(f64::MAX, 0); DURATION_BOUNDS_US.len() + 1];
+        let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_US.len() + 1];
         for (at, bucket) in buckets.iter_mut().enumerate() {
-            let bound = DURATION_BOUNDS_US.get(at).map_or(f64::MAX, |&us| us as f64 / 1e6);
+            let bound = DURATION_BOUNDS_US.get(at).map_or(f64::INFINITY, |&us| us as f64 / 1e6);
             *bucket = (bound, self.counters.sum(|shard| &shard.durations[at]));
         }
         let count = buckets.iter().map(|&(_, count)| count).sum();
