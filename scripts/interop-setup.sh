@@ -15,7 +15,7 @@ skip() {
 
 # A JRE alone has no javac, so that is what is looked for.
 missing=""
-command -v javac >/dev/null 2>&1 || missing="$missing openjdk-17-jdk-headless"
+command -v javac >/dev/null 2>&1 || missing="$missing default-jdk-headless"
 command -v mvn >/dev/null 2>&1 || missing="$missing maven"
 command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 command -v npm >/dev/null 2>&1 || missing="$missing npm"

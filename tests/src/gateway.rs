@@ -118,6 +118,11 @@ impl Gateway {
         self.admin.expect("the admin interface is on")
     }
 
+    /// Whether it has an admin interface.
+    pub fn has_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -224,8 +229,23 @@ impl Drop for Gateway {
 }
 
 /// Runs `bowline` with these arguments to its end.
+///
+/// # Panics
+/// When it does not end within [`PATIENCE`].
 pub fn bowline(arguments: &[&str]) -> Output {
-    Command::new(program()).args(arguments).stdin(Stdio::null()).output().expect("the program can be started")
+    let mut command = Command::new(program());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program can be started");
+    // What it says here is short, so the pipes hold it and it can end before they are read.
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().expect("it is our child").is_none() {
+        if Instant::now() > end {
+            let _ = child.kill();
+            panic!("it does not end: {arguments:?}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("it has ended")
 }
 
 /// The program under test: `BOWLINE_BIN`, or the one beside the test's own program, built first if it is missing or

@@ -3,11 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
 
 use crate::wait::PATIENCE;
@@ -22,7 +23,16 @@ pub fn dial(address: SocketAddr) -> TcpStream {
 pub fn dial_narrow(address: SocketAddr, bytes: usize) -> TcpStream {
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     setsockopt(&fd, sockopt::RcvBuf, &bytes).expect("the buffer is set before the window is agreed on");
-    connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(address)).expect("it listens");
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(address)).expect("it listens");
+    prepare(TcpStream::from(fd))
+}
+
+/// A connection from a local address of the test's choice; all of 127/8 is local.
+pub fn dial_from(source: SocketAddr, address: SocketAddr) -> TcpStream {
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let raw = fd.as_raw_fd();
+    bind(raw, &SockaddrStorage::from(source)).expect("a local address");
+    connect(raw, &SockaddrStorage::from(address)).expect("it listens");
     prepare(TcpStream::from(fd))
 }
 
