@@ -142,4 +142,10 @@ mod tests {
             assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         }
     }
+
+    #[test]
+    fn names_are_what_is_displayed() {
+        assert!(Fault::ALL.iter().all(|fault| fault.to_string() == fault.name()));
+        assert!(HeadFault::ALL.iter().all(|fault| fault.to_string() == fault.name()));
+    }
 }

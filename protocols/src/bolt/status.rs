@@ -83,7 +83,17 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn names_are_distinct_snake_case() {
+        let names: BTreeSet<_> = Status::ALL.iter().map(|status| status.name()).collect();
+        assert_eq!(names.len(), Status::ALL.len());
+        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        assert_eq!(Status::NoProcessor.name(), "no_processor");
+    }
 
     #[test]
     fn codes_come_back_and_gaps_are_unknown() {

@@ -137,6 +137,22 @@ fn the_encoder_refuses_what_a_signed_reader_would_misread() {
 }
 
 #[test]
+fn the_encoder_refuses_content_that_a_signed_reader_would_misread() {
+    // Zeros that nobody reads take no memory, only addresses.
+    let content = vec![0; 1 << 31];
+    let mut out = Vec::new();
+    let done = encode_request(&RequestParts { content: &content, ..parts() }, &mut out);
+    assert_eq!((done, out.capacity()), (Err(EncodeFault::TooLong), 0));
+}
+
+#[test]
+fn our_own_mistakes_say_what_they_are() {
+    assert!(EncodeFault::TooLong.to_string().contains("longer than its length field"));
+    assert!(EncodeFault::CrcNotPossible.to_string().contains("no CRC"));
+    assert!(UnknownState.to_string().contains("unknown format"));
+}
+
+#[test]
 fn the_encoder_refuses_a_crc_where_there_is_none() {
     for (version, possible) in VERSIONS.map(|(version, _)| (version, version == Version::V2 { ver1: 2 })) {
         let done = encode_request(&RequestParts { version, crc: true, ..parts() }, &mut Vec::new());

@@ -59,6 +59,26 @@ fn a_need_is_met_by_exactly_that_many_bytes() {
 }
 
 #[test]
+fn a_piece_of_the_fixed_part_asks_for_all_of_it_that_is_sure_to_come() {
+    let need = |bytes: &[u8]| BoltCodec::new(Version::V1, Limits::default()).decode(&mut bytes.to_vec());
+    for (bytes, fixed) in [
+        (&[][..], 20),
+        (&[1], 20),
+        (&[1, 0], 20),
+        (&[1, 0, 0, 2, 1], 20),
+        (&[1, 1], 22),
+        (&[1, 2, 0], 22),
+        (&[2], 22),
+        (&[2, 1], 22),
+        (&[2, 2, 0, 0, 2], 22),
+        (&[2, 1, 1], 24),
+        (&[2, 2, 2, 0, 1, 1], 24),
+    ] {
+        assert_eq!(need(bytes), Ok(Step::Need(fixed)), "{bytes:?}");
+    }
+}
+
+#[test]
 fn a_frame_that_arrives_byte_by_byte_is_offered_four_times_at_most() {
     for (version, crc) in VERSIONS {
         let mut frame = request(version, crc, 1, "s", &[1; 5_000]);
