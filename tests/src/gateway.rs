@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
@@ -225,6 +226,32 @@ impl Drop for Gateway {
         if let Some(threads) = threads {
             assert_eq!(threads, self.threads, "the thread ids are those of readiness");
         }
+    }
+}
+
+/// A configuration file that is gone when it is dropped.
+#[derive(Debug)]
+pub struct Configuration(String);
+
+impl Configuration {
+    /// A file with this text.
+    pub fn new(text: &str) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("bowline-test-{}-{number}.yaml", std::process::id()));
+        std::fs::write(&path, text).expect("the folder for temporary files can be written");
+        Self(path.to_str().expect("the folder has a plain name").to_owned())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Configuration {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

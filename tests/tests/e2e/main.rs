@@ -1,0 +1,20 @@
+//! The gateway as its users meet it: a process, real sockets, real clients and servers. Every case runs in every mode of
+//! the matrix (see `bowline_tests::mode`), and every gateway must end with the threads it had when it was ready.
+//! `BOWLINE_DEEP=1` makes the long cases as long as they were meant; without it they are shorter but the same.
+
+mod admin;
+mod configured;
+mod drain;
+mod failures;
+mod faults;
+mod framing;
+mod interop;
+mod limits;
+mod load;
+mod sharing;
+mod tunnel;
+
+/// `deep` under `BOWLINE_DEEP`, `short` otherwise.
+fn deep_or<T>(deep: T, short: T) -> T {
+    if std::env::var_os("BOWLINE_DEEP").is_some() { deep } else { short }
+}
