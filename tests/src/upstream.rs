@@ -341,8 +341,8 @@ impl Shared {
     fn answer_heartbeat(&self, connection: usize, message: &Message) {
         let mut out = [0; 32];
         let length = encode_heartbeat_ack(&message.frame, &mut out);
-        self.write(connection, &out[..length]);
         self.update(|state| state.heartbeats += 1);
+        self.write(connection, &out[..length]);
     }
 
     /// Whole frames are written one after the other; a peer that is gone is no failure of the test.
