@@ -1,3 +1,14 @@
-//! Configuration: what an operator may say, and the checked form that everything else reads.
+//! Configuration: what an operator may say, and the checked form that everything else reads. Flags, environment and file
+//! are read into layers ([`said`]) by one table of keys ([`keys`]), and [`load`] makes the [`plan`] of them or says
+//! everything that is wrong. Modules stand from the lowest to the highest.
 
 pub mod plan;
+pub mod units;
+pub mod fault;
+mod document;
+pub mod keys;
+pub mod url;
+pub mod said;
+pub mod machine;
+mod topology;
+pub mod load;

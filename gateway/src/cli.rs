@@ -1,0 +1,353 @@
+//! The command line: `bowline run|check|call|version`. It knows words and flags; what their values mean is the table of
+//! keys, which also gives the help. Whatever is wrong ends with 78. Called by the program's `main` alone.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::config::keys::key_of_flag;
+use crate::config::keys::variable_of;
+use crate::config::plan::Protocol;
+use crate::config::said::CONFIG_FLAG;
+use crate::config::said::LISTEN_FLAG;
+use crate::config::said::UPSTREAM_FLAG;
+use crate::config::units::parse_duration_ms;
+use crate::config::url::Url;
+use crate::error::EXIT_CONFIG;
+use crate::error::EXIT_OK;
+
+/// A gateway for long-lived connections.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "bowline", version, disable_help_subcommand = true, max_term_width = 110)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Runs the gateway; with nothing else said it listens on 127.0.0.1:12200 and answers from an embedded echo upstream
+    Run(Box<RunArguments>),
+    /// Says what is wrong with a configuration file, without binding anything; ends with 0 or 78
+    Check(CheckArguments),
+    /// Sends Bolt requests and prints their answers
+    Call(CallArguments),
+    /// Says which version this is
+    Version(VersionArguments),
+}
+
+/// The flags of `bowline run`, as text: the table of keys reads them. A flag stands over its environment variable, that
+/// over the file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArguments {
+    #[arg(long, value_name = "URL", help = help_of(LISTEN_FLAG))]
+    listen: Vec<String>,
+    #[arg(long, value_name = "URL", help = help_of(UPSTREAM_FLAG))]
+    upstream: Vec<String>,
+    #[arg(long, value_name = "FILE", help = help_of(CONFIG_FLAG))]
+    config: Option<String>,
+    #[arg(long, value_name = "ENGINE", help = help_of("--engine"))]
+    engine: Option<String>,
+    #[arg(long, value_name = "WAY", help = help_of("--dispatch"))]
+    dispatch: Option<String>,
+    #[arg(long, value_name = "COUNT", help = help_of("--reactors"))]
+    reactors: Option<String>,
+    #[arg(long, value_name = "COUNT", help = help_of("--workers"))]
+    workers: Option<String>,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help = help_of("--pin-cores"))]
+    pin_cores: Option<String>,
+    #[arg(long, value_name = "SIZE", help = help_of("--read-budget"))]
+    read_budget: Option<String>,
+    #[arg(long, value_name = "SIZE", help = help_of("--buffer-memory-max"))]
+    buffer_memory_max: Option<String>,
+    #[arg(long, value_name = "COUNT", help = help_of("--max-connections"))]
+    max_connections: Option<String>,
+    #[arg(long, value_name = "COUNT", help = help_of("--max-connections-per-source"))]
+    max_connections_per_source: Option<String>,
+    #[arg(long, value_name = "DURATION", help = help_of("--idle-timeout"))]
+    idle_timeout: Option<String>,
+    #[arg(long, value_name = "COUNT", help = help_of("--upstream-connections"))]
+    upstream_connections: Option<String>,
+    #[arg(long, value_name = "MODE", help = help_of("--upstream-mode"))]
+    upstream_mode: Option<String>,
+    #[arg(long, value_name = "WAY", help = help_of("--accept"))]
+    accept: Option<String>,
+    #[arg(long, value_name = "ADDRESS", help = help_of("--admin"))]
+    admin: Option<String>,
+    #[arg(long, value_name = "DURATION", help = help_of("--drain-delay"))]
+    drain_delay: Option<String>,
+    #[arg(long, value_name = "DURATION", help = help_of("--drain-deadline"))]
+    drain_deadline: Option<String>,
+    #[arg(long, value_name = "FILTER", help = help_of("--log-level"))]
+    log_level: Option<String>,
+    #[arg(long, value_name = "FORMAT", help = help_of("--log-format"))]
+    log_format: Option<String>,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help = help_of("--access-log"))]
+    access_log: Option<String>,
+}
+
+impl RunArguments {
+    /// The flags that were said, with their values, for [`crate::config::load::plan`].
+    pub fn said(&self) -> Vec<(&'static str, String)> {
+        let listen = self.listen.iter().map(|url| (LISTEN_FLAG, Some(url)));
+        let upstream = self.upstream.iter().map(|url| (UPSTREAM_FLAG, Some(url)));
+        let single = [
+            (CONFIG_FLAG, &self.config),
+            ("--engine", &self.engine),
+            ("--dispatch", &self.dispatch),
+            ("--reactors", &self.reactors),
+            ("--workers", &self.workers),
+            ("--pin-cores", &self.pin_cores),
+            ("--read-budget", &self.read_budget),
+            ("--buffer-memory-max", &self.buffer_memory_max),
+            ("--max-connections", &self.max_connections),
+            ("--max-connections-per-source", &self.max_connections_per_source),
+            ("--idle-timeout", &self.idle_timeout),
+            ("--upstream-connections", &self.upstream_connections),
+            ("--upstream-mode", &self.upstream_mode),
+            ("--accept", &self.accept),
+            ("--admin", &self.admin),
+            ("--drain-delay", &self.drain_delay),
+            ("--drain-deadline", &self.drain_deadline),
+            ("--log-level", &self.log_level),
+            ("--log-format", &self.log_format),
+            ("--access-log", &self.access_log),
+        ];
+        let single = single.into_iter().map(|(flag, text)| (flag, text.as_ref()));
+        let all = listen.chain(upstream).chain(single);
+        all.filter_map(|(flag, text)| Some((flag, text?.clone()))).collect()
+    }
+}
+
+/// The flags of `bowline check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArguments {
+    /// The file to look at: YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub config: String,
+}
+
+/// The flags of `bowline call`.
+#[derive(Args, Clone, Debug)]
+pub struct CallArguments {
+    /// Where to: bolt://HOST:PORT
+    #[arg(value_name = "URL", value_parser = bolt_url)]
+    pub url: Url,
+    /// The value of the header `service`
+    #[arg(long, value_name = "NAME", default_value = "demo")]
+    pub service: String,
+    /// The content to send; @FILE sends what is in a file
+    #[arg(long, value_name = "TEXT|@FILE", default_value = "")]
+    pub data: String,
+    /// How many requests, one after the other on one connection
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// How long each answer, and the connect, may take: 500ms, 3s, 1m
+    #[arg(long = "timeout", value_name = "DURATION", default_value = "3s", value_parser = timeout_ms)]
+    pub timeout_ms: u64,
+    /// Speaks Bolt v2 instead of v1
+    #[arg(long)]
+    pub v2: bool,
+    /// Ends each frame with a CRC32; needs --v2
+    #[arg(long, requires = "v2")]
+    pub crc: bool,
+}
+
+/// The flags of `bowline version`.
+#[derive(Args, Clone, Debug)]
+pub struct VersionArguments {
+    /// As one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Why there is nothing to do: help was asked for, or the command line is wrong.
+#[derive(Debug)]
+pub struct Ended {
+    error: clap::Error,
+}
+
+impl Ended {
+    /// Help goes to standard output and ends with 0, complaints to standard error and with 78.
+    pub fn print(&self) -> ExitCode {
+        // Nobody is left to tell when standard error is closed.
+        drop(self.error.print());
+        ExitCode::from(self.code())
+    }
+
+    /// The status the program ends with.
+    pub fn code(&self) -> u8 {
+        if self.error.use_stderr() { EXIT_CONFIG } else { EXIT_OK }
+    }
+
+    /// What is printed.
+    pub fn text(&self) -> String {
+        self.error.render().to_string()
+    }
+}
+
+/// Reads a command line, the program's name first.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Ended> {
+    match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => Ok(arguments.command),
+        Err(error) => Err(Ended { error }),
+    }
+}
+
+/// What `bowline version` prints.
+pub fn version(json: bool) -> String {
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), option_env!("BOWLINE_COMMIT"));
+    if !json {
+        return commit.map_or(format!("bowline {version}"), |commit| format!("bowline {version} ({commit})"));
+    }
+    let mut said = serde_json::json!({
+        "version": version,
+        "features": ["bolt", "tcp", "engine-raw", "engine-tokio"],
+    });
+    if let Some(commit) = commit {
+        said["commit"] = commit.into();
+    }
+    said.to_string()
+}
+
+fn help_of(flag: &'static str) -> String {
+    if flag == CONFIG_FLAG {
+        let variable = variable_of(flag);
+        return format!(
+            "The configuration file, YAML or JSON; flags stand over it [path] [default: none] [env: {variable}]"
+        );
+    }
+    key_of_flag(flag).flag_help()
+}
+
+fn bolt_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text)?;
+    if url.protocol != Protocol::Bolt {
+        return Err(format!("{text:?} is no bolt:// URL"));
+    }
+    url.endpoint().map(|_| url)
+}
+
+fn timeout_ms(text: &str) -> Result<u64, String> {
+    match parse_duration_ms(text)? {
+        ms @ 1..=86_400_000 => Ok(ms),
+        _ => Err(format!("{text} is not in the range 1ms to 24h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::keys::KEYS;
+
+    fn parsed(words: &[&str]) -> Result<Command, Ended> {
+        parse([&["bowline"], words].concat().into_iter().map(OsString::from))
+    }
+
+    fn refused(words: &[&str]) -> String {
+        let ended = parsed(words).expect_err("it is refused");
+        assert_eq!(ended.code(), EXIT_CONFIG, "{}", ended.text());
+        ended.text()
+    }
+
+    fn run(words: &[&str]) -> RunArguments {
+        match parsed(&[&["run"], words].concat()) {
+            Ok(Command::Run(arguments)) => *arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_the_table_is_a_flag_of_run_and_reaches_the_loader() {
+        for flag in KEYS.iter().filter_map(|key| key.flag) {
+            assert_eq!(run(&[&format!("{flag}=x")]).said(), [(flag, "x".to_owned())]);
+        }
+        assert_eq!(run(&["--config", "f"]).said(), [(CONFIG_FLAG, "f".to_owned())]);
+    }
+
+    #[test]
+    fn run_has_no_flag_that_the_table_lacks() {
+        let command = Arguments::command();
+        let run = command.find_subcommand("run").expect("it is there");
+        for argument in run.get_arguments().filter_map(|argument| argument.get_long()) {
+            let flag = format!("--{argument}");
+            let known = KEYS.iter().any(|key| key.flag == Some(&flag)) || flag == CONFIG_FLAG;
+            assert!(known || flag == "--help", "{flag}");
+        }
+    }
+
+    #[test]
+    fn a_switch_needs_no_value_and_lists_repeat() {
+        let said = run(&["--pin-cores", "--access-log=false", "--listen", "a", "--listen", "b"]).said();
+        let expected =
+            [("--listen", "a"), ("--listen", "b"), ("--pin-cores", "true"), ("--access-log", "false")];
+        assert_eq!(said, expected.map(|(flag, text)| (flag, text.to_owned())));
+    }
+
+    #[test]
+    fn help_names_default_unit_cost_and_variable() {
+        let ended = parsed(&["run", "--help"]).expect_err("it ends");
+        let help = ended.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(ended.code(), EXIT_OK);
+        for part in [
+            "longer costs memory",
+            "[duration, 100ms to 720h]",
+            "[default: 15m]",
+            "[env: BOWLINE_IDLE_TIMEOUT]",
+        ] {
+            assert!(help.contains(part), "{part}: {help}");
+        }
+    }
+
+    #[test]
+    fn wrong_words_end_with_78() {
+        assert!(refused(&[]).contains("Usage: bowline <COMMAND>"));
+        assert!(refused(&["fly"]).contains("unrecognized subcommand 'fly'"));
+        assert!(refused(&["run", "--no-such-flag"]).contains("'--no-such-flag'"));
+        assert!(refused(&["run", "stray"]).contains("'stray'"));
+        assert!(
+            refused(&["run", "--workers", "1", "--workers", "2"]).contains("cannot be used multiple times")
+        );
+        assert!(refused(&["check"]).contains("--config <FILE>"));
+        assert!(refused(&["call"]).contains("<URL>"));
+        assert!(refused(&["call", "tcp://h:1"]).contains("\"tcp://h:1\" is no bolt:// URL"));
+        assert!(refused(&["call", "bolt://h:0"]).contains("port 0"));
+        assert!(refused(&["call", "bolt://h:1", "--timeout", "0s"]).contains("0s is not in the range"));
+        assert!(refused(&["call", "bolt://h:1", "--count", "0"]).contains("--count"));
+        assert!(refused(&["call", "bolt://h:1", "--crc"]).contains("--v2"));
+    }
+
+    #[test]
+    fn a_call_has_defaults() {
+        let Ok(Command::Call(call)) = parsed(&["call", "bolt://h:1", "--data", "@x", "--v2", "--crc"]) else {
+            panic!("it is a call")
+        };
+        assert_eq!((call.service.as_str(), call.data.as_str()), ("demo", "@x"));
+        assert_eq!((call.count, call.timeout_ms, call.v2, call.crc), (1, 3_000, true, true));
+        assert_eq!(call.url.to_string(), "bolt://h:1");
+    }
+
+    #[test]
+    fn the_version_is_json_when_asked() {
+        let said: serde_json::Value = serde_json::from_str(&version(true)).unwrap();
+        assert_eq!(said["version"], env!("CARGO_PKG_VERSION"));
+        assert!(
+            said["features"]
+                .as_array()
+                .is_some_and(|features| features.iter().any(|one| one == "engine-raw"))
+        );
+        assert!(version(false).starts_with("bowline 0."));
+    }
+}

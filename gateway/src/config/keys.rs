@@ -1,0 +1,388 @@
+//! The table of everything that can be configured: one row per key with its kind, range, default, flag, and whether a
+//! reload may change it. Flags, environment, file, `--help` and docs/configuration.md all take from it, so they agree.
+//! It reads single values and knows nothing about how values fit together: that is the loader's work.
+
+use std::net::SocketAddr;
+
+use crate::config::fault::nearest;
+use crate::config::units::format_bytes;
+use crate::config::units::format_duration_ms;
+use crate::config::units::parse_bytes;
+use crate::config::units::parse_duration_ms;
+
+/// One thing that can be configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Where it stands in the file; `[]` after the name of a list.
+    pub path: &'static str,
+    /// What its value is.
+    pub kind: Kind,
+    /// The value where nothing is said, as it would be written, or words in parentheses.
+    pub default: &'static str,
+    /// Whether a reload may change it.
+    pub change: Change,
+    /// The flag that says the same.
+    pub flag: Option<&'static str>,
+    /// What it does, and what it costs.
+    pub help: &'static str,
+}
+
+/// Whether a value may change while the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Fixed at start.
+    Static,
+    /// May change with a reload.
+    Dynamic,
+}
+
+/// What a value is, and its range; ranges include both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `500ms`, `3s`, `15m`, `1h`; milliseconds.
+    Duration(u64, u64),
+    /// `512B`, `64KiB`, `16MiB`, `1GiB`; bytes.
+    Size(u64, u64),
+    /// A whole number.
+    Count(u64, u64),
+    /// `true` or `false`.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Text that is not empty.
+    Text,
+    /// `info`, or `info,target=debug`.
+    Filter,
+    /// `IP:PORT`, or `off`.
+    Address,
+    /// `bolt://HOST:PORT` or `tcp://HOST:PORT`.
+    Url,
+    /// A list of those.
+    Urls,
+}
+
+/// A value that is in the range of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Of a duration, a size or a count.
+    Number(u64),
+    /// Of a switch.
+    Switch(bool),
+    /// Of everything else.
+    Text(String),
+}
+
+impl Key {
+    /// The environment variable that says the same as the flag.
+    pub fn variable(&self) -> Option<String> {
+        self.flag.map(variable_of)
+    }
+
+    /// Reads a value; the message says what would be right.
+    pub fn read(&self, text: &str) -> Result<Value, String> {
+        match self.kind {
+            Kind::Duration(min, max) => {
+                in_range(parse_duration_ms(text)?, min, max, text, format_duration_ms).map(Value::Number)
+            }
+            Kind::Size(min, max) => {
+                in_range(parse_bytes(text)?, min, max, text, format_bytes).map(Value::Number)
+            }
+            Kind::Count(min, max) => {
+                let number = text.parse().map_err(|_| format!("{text:?} is no whole number"))?;
+                in_range(number, min, max, text, |n| n.to_string()).map(Value::Number)
+            }
+            Kind::Switch => {
+                text.parse().map(Value::Switch).map_err(|_| format!("{text:?} is not true or false"))
+            }
+            Kind::Choice(words) => choice(text, words).map(Value::Text),
+            Kind::Filter => filter(text).map(Value::Text),
+            Kind::Address if text == "off" || text.parse::<SocketAddr>().is_ok() => {
+                Ok(Value::Text(text.to_owned()))
+            }
+            Kind::Address => Err(format!("{text:?} is no IP:PORT and not off")),
+            Kind::Text | Kind::Url | Kind::Urls if text.trim().is_empty() => Err("is empty".to_owned()),
+            Kind::Text | Kind::Url | Kind::Urls => Ok(Value::Text(text.to_owned())),
+        }
+    }
+
+    /// The help of its flag: what it does, its unit, its default and its variable.
+    pub fn flag_help(&self) -> String {
+        let variable = self.variable().unwrap_or_default();
+        format!("{} [{}] [default: {}] [env: {variable}]", self.help, self.kind.describe(), self.default)
+    }
+
+    /// Its row of the table in docs/configuration.md.
+    pub fn markdown(&self) -> String {
+        let change = match self.change {
+            Change::Static => "static",
+            Change::Dynamic => "dynamic",
+        };
+        let flag = self.flag.map_or(String::new(), |flag| format!("`{flag}`"));
+        let kind = self.kind.describe().replace('|', "\\|");
+        format!("| `{}` | {kind} | {} | {change} | {flag} | {} |", self.path, self.default, self.help)
+    }
+}
+
+impl Kind {
+    /// In words: the unit, and the range.
+    pub fn describe(self) -> String {
+        match self {
+            Kind::Duration(min, max) => {
+                format!("duration, {} to {}", format_duration_ms(min), format_duration_ms(max))
+            }
+            Kind::Size(min, max) => format!("size, {} to {}", format_bytes(min), format_bytes(max)),
+            Kind::Count(min, max) => format!("count, {min} to {max}"),
+            Kind::Switch => "true|false".to_owned(),
+            Kind::Choice(words) => words.join("|"),
+            Kind::Text => "text".to_owned(),
+            Kind::Filter => "off|error|warn|info|debug|trace, or target=level, by commas".to_owned(),
+            Kind::Address => "IP:PORT|off".to_owned(),
+            Kind::Url => "bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
+            Kind::Urls => "list of bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
+        }
+    }
+}
+
+/// The row of a path.
+///
+/// # Panics
+/// When the path is not in the table, which is a defect of this program.
+pub fn key(path: &str) -> &'static Key {
+    KEYS.iter().find(|key| key.path == path).unwrap_or_else(|| panic!("no key {path}"))
+}
+
+/// The row of a flag, dashes included.
+///
+/// # Panics
+/// When no key has this flag, which is a defect of this program.
+pub fn key_of_flag(flag: &str) -> &'static Key {
+    KEYS.iter().find(|key| key.flag == Some(flag)).unwrap_or_else(|| panic!("no key has the flag {flag}"))
+}
+
+/// The default of a key whose default is a number.
+pub(crate) fn default_number(path: &'static str) -> u64 {
+    match key(path).read(key(path).default) {
+        Ok(Value::Number(number)) => number,
+        other => unreachable!("the default of {path} is {other:?}"),
+    }
+}
+
+/// The last word of a path.
+pub(crate) fn last(path: &'static str) -> &'static str {
+    path.rsplit_once('.').map_or(path, |(_, last)| last)
+}
+
+/// `--idle-timeout` is `BOWLINE_IDLE_TIMEOUT`.
+pub fn variable_of(flag: &str) -> String {
+    format!("BOWLINE_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase())
+}
+
+fn in_range(number: u64, min: u64, max: u64, text: &str, write: fn(u64) -> String) -> Result<u64, String> {
+    if (min..=max).contains(&number) {
+        return Ok(number);
+    }
+    Err(format!("{text} is not in the range {} to {}", write(min), write(max)))
+}
+
+fn choice(text: &str, words: &[&'static str]) -> Result<String, String> {
+    if words.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let meant = nearest(text, words.iter().copied())
+        .map_or(String::new(), |word| format!("; did you mean {word:?}?"));
+    Err(format!("{text:?} is none of {}{meant}", words.join(", ")))
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    for part in text.split(',') {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        let named = part.rsplit_once('=').is_none_or(|(target, _)| !target.is_empty());
+        if !named || !LEVELS.contains(&level) {
+            return Err(format!(
+                "{part:?} is no level and no target=level; levels are {}",
+                LEVELS.join(", ")
+            ));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// A slot is named by 32 bits, of which some are kept.
+const CONNECTIONS_MAX: u64 = 1 << 24;
+
+const fn stays(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key { path, kind, default, change: Change::Static, flag: None, help }
+}
+
+const fn changes(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
+    Key { path, kind, default, change: Change::Dynamic, flag: None, help }
+}
+
+impl Key {
+    const fn flag(self, flag: &'static str) -> Key {
+        Key { flag: Some(flag), ..self }
+    }
+}
+
+/// Every key, in the order of the documentation.
+pub const KEYS: &[Key] = &[
+    stays("engine.mode", Kind::Choice(&["raw", "tokio"]), "raw",
+        "The driver: raw is oneshot epoll with a fixed pool; tokio costs about three times the memory per idle connection")
+        .flag("--engine"),
+    stays("engine.dispatch", Kind::Choice(&["help", "handoff"]), "help",
+        "Who runs what a reactor finds: its own thread first, or workers only; handoff costs one thread switch per batch; raw engine only")
+        .flag("--dispatch"),
+    stays("engine.reactors", Kind::Count(1, 1_024), "(CPUs that the cgroup allows, at most the workers)",
+        "Epoll instances; each costs a thread and a timer wheel; raw engine only")
+        .flag("--reactors"),
+    stays("engine.workers", Kind::Count(1, 1_024), "(as many as reactors)",
+        "Threads that run connections, never fewer than reactors; each costs a stack and read buffers of up to 1 MiB")
+        .flag("--workers"),
+    stays("engine.pin_cores", Kind::Switch, "false",
+        "Pins worker n to the n-th CPU it may use; costs fairness towards other processes on those CPUs")
+        .flag("--pin-cores"),
+    stays("engine.read_budget", Kind::Size(4 * KIB, 16 * MIB), "64KiB",
+        "Bytes read from one connection in one turn; more favours bulk senders and costs others latency")
+        .flag("--read-budget"),
+    stays("engine.buffer_memory_max", Kind::Size(16 * MIB, 1_024 * GIB), "(a quarter of the memory that the cgroup allows)",
+        "The ceiling of all buffers: at three quarters the heaviest senders are not read, at the ceiling new work is refused")
+        .flag("--buffer-memory-max"),
+    stays("engine.max_connections", Kind::Count(1, CONNECTIONS_MAX), "(hard limit of descriptors - 512)",
+        "Connections at a time, from clients and to upstreams; those above are reset; each idle one costs up to 384 bytes")
+        .flag("--max-connections"),
+    changes("engine.max_connections_per_source", Kind::Count(1, CONNECTIONS_MAX), "(no limit)",
+        "Connections at a time from one address; those above are reset; costs a table entry per source address")
+        .flag("--max-connections-per-source"),
+    stays("engine.accept", Kind::Choice(&["shared", "reuseport"]), "shared",
+        "One listening socket placed by load, or one per reactor: that accepts faster and costs an uneven spread")
+        .flag("--accept"),
+    stays("listeners[].name", Kind::Text, "(`listener-` and its position)", "The name in logs and metrics"),
+    stays("listeners[].address", Kind::Url, "bolt://127.0.0.1:12200",
+        "Where clients connect; the host is an IP address or localhost; port 0 takes a free one; repeat the flag for more listeners")
+        .flag("--listen"),
+    changes("listeners[].cluster", Kind::Text, "(none; the embedded echo upstream if there are no clusters)",
+        "The cluster of requests that no route matches, and of every tunnel"),
+    changes("listeners[].timeout", Kind::Duration(1, DAY), "1m",
+        "The deadline of a request to that cluster that names none itself; Bolt only"),
+    changes("listeners[].send_goaway", Kind::Switch, "false",
+        "Whether a draining gateway sends Bolt goaway; clients that do not know command 100 break on it; Bolt only"),
+    changes("routes[].service", Kind::Text, "(required)", "The exact value of the Bolt header `service`"),
+    changes("routes[].cluster", Kind::Text, "(required)", "The cluster that answers it"),
+    changes("routes[].timeout", Kind::Duration(1, DAY), "1m", "The deadline of a request that names none itself"),
+    changes("clusters[].name", Kind::Text, "(required)", "The name that listeners and routes use, in logs and metrics too"),
+    changes("clusters[].endpoints", Kind::Urls, "(required unless `echo`)",
+        "The servers, all of one protocol; names are resolved again and again; repeat the flag for more endpoints")
+        .flag("--upstream"),
+    changes("clusters[].echo", Kind::Switch, "false", "The embedded Bolt upstream that answers with what it was sent, instead of endpoints"),
+    changes("clusters[].balance", Kind::Choice(&["round_robin", "least_outstanding"]), "round_robin",
+        "How an endpoint is chosen: in turn, or the one with the fewest requests in flight"),
+    changes("clusters[].mode", Kind::Choice(&["shared", "bound"]), "shared",
+        "Whether clients share upstream connections; bound lets servers call clients and costs one upstream connection per client; Bolt only")
+        .flag("--upstream-mode"),
+    changes("clusters[].connections", Kind::Count(1, 1_024), "1",
+        "Upstream connections per endpoint and worker; more costs smaller batches; Bolt in shared mode only")
+        .flag("--upstream-connections"),
+    changes("clusters[].requests_max", Kind::Count(1, 16 * MIB), "65536", "Requests in flight per endpoint; Bolt only"),
+    changes("clusters[].output_max", Kind::Size(64 * KIB, GIB), "4MiB", "Bytes queued for one endpoint; Bolt only"),
+    changes("clusters[].connect_timeout", Kind::Duration(1, HOUR), "1s", "The deadline of a connect"),
+    changes("clusters[].heartbeat_interval", Kind::Duration(100, DAY), "15s",
+        "An upstream connection this long without traffic is asked for a heartbeat; Bolt only"),
+    changes("clusters[].heartbeat_timeout", Kind::Duration(10, HOUR), "1s", "How long the answer may take; Bolt only"),
+    changes("clusters[].heartbeat_misses_max", Kind::Count(1, 1_000), "3",
+        "Unanswered heartbeats that close the connection; Bolt only"),
+    changes("clusters[].reconnect_min", Kind::Duration(1, HOUR), "100ms",
+        "The first pause after an endpoint could not be reached; it doubles, with jitter"),
+    changes("clusters[].reconnect_max", Kind::Duration(1, DAY), "10s", "The longest such pause"),
+    changes("clusters[].resolve_interval", Kind::Duration(100, DAY), "30s", "How long a resolved name is good"),
+    changes("limits.in_flight_max", Kind::Count(1, MIB), "1024",
+        "Requests of one client connection in flight; the next one is not read"),
+    changes("limits.downstream_output_max", Kind::Size(64 * KIB, GIB), "1MiB",
+        "Bytes queued for one client connection; half of it stops reading from it"),
+    changes("limits.output_rate_min", Kind::Size(1, GIB), "64KiB",
+        "A client over that limit that takes less than this in a second is closed as slow_reader"),
+    changes("limits.content_max", Kind::Size(KIB, GIB), "16MiB",
+        "Largest Bolt content; at most `limits.large_frame_memory_max`"),
+    changes("limits.class_header_max", Kind::Size(256, 96 * KIB), "64KiB", "Largest Bolt class name and header together"),
+    changes("limits.crc_verify", Kind::Switch, "true", "Whether CRC trailers are verified; costs about 0.1 us per KiB"),
+    changes("limits.large_frame_memory_max", Kind::Size(MIB, 1_024 * GIB), "(half of `engine.buffer_memory_max`)",
+        "Memory for frames above 64 KiB that are still arriving; without a place such a frame waits"),
+    changes("limits.frame_timeout", Kind::Duration(100, HOUR), "1m", "How long one frame may take to arrive"),
+    changes("limits.frame_rate_min", Kind::Size(1, GIB), "4KiB", "The least that arrives of a frame in a second, after five"),
+    changes("limits.heartbeat_rate_max", Kind::Count(1, 100_000), "10", "Heartbeats of one client connection in a second"),
+    changes("limits.tunnel_credit", Kind::Size(16 * KIB, GIB), "256KiB",
+        "Bytes under way in each direction of a tunnel; less costs throughput on long paths"),
+    changes("timeouts.idle", Kind::Duration(100, 30 * DAY), "15m",
+        "A client connection without a byte for this long is closed; heartbeats count as bytes; longer costs memory for dead peers")
+        .flag("--idle-timeout"),
+    changes("timeouts.half_closed", Kind::Duration(100, 30 * DAY), "15m",
+        "A tunnel half-closed in one direction ends after so long without a byte in the other"),
+    stays("admin.address", Kind::Address, "127.0.0.1:2046",
+        "Where health, metrics and the list of connections are; whoever reaches it sees them; off costs all three")
+        .flag("--admin"),
+    changes("drain.delay", Kind::Duration(0, HOUR), "3s",
+        "How long accepting goes on after readiness went off, so that balancers notice; costs that much of every stop")
+        .flag("--drain-delay"),
+    changes("drain.deadline", Kind::Duration(0, DAY), "30s",
+        "What is not finished then is cut; longer costs slower stops")
+        .flag("--drain-deadline"),
+    changes("log.level", Kind::Filter, "info",
+        "What is logged; debug costs one line per opened and closed connection")
+        .flag("--log-level"),
+    stays("log.format", Kind::Choice(&["text", "json"]), "text", "For people or for machines; json costs more bytes").flag("--log-format"),
+    changes("log.access", Kind::Switch, "false", "One line per request; costs about 1 us each, and lines are dropped and counted when the reader is slow")
+        .flag("--access-log"),
+    stays("log.file", Kind::Text, "(standard error)", "The file that lines are appended to"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_default_that_is_a_value_is_in_range() {
+        for key in KEYS.iter().filter(|key| !key.default.starts_with('(')) {
+            assert!(key.read(key.default).is_ok(), "{}: {:?}", key.path, key.read(key.default));
+        }
+    }
+
+    #[test]
+    fn paths_and_flags_are_unique() {
+        let paths: HashSet<_> = KEYS.iter().map(|key| key.path).collect();
+        assert_eq!(paths.len(), KEYS.len());
+        let flags: Vec<_> = KEYS.iter().filter_map(|key| key.flag).collect();
+        assert_eq!(flags.iter().collect::<HashSet<_>>().len(), flags.len());
+    }
+
+    #[test]
+    fn values_out_of_range_say_the_range() {
+        let refused = |path: &str, text: &str| key(path).read(text).expect_err("it is refused");
+        assert_eq!(refused("engine.workers", "0"), "0 is not in the range 1 to 1024");
+        assert_eq!(refused("engine.workers", "two"), "\"two\" is no whole number");
+        assert_eq!(refused("timeouts.idle", "1ms"), "1ms is not in the range 100ms to 720h");
+        assert_eq!(
+            refused("engine.mode", "tokoi"),
+            "\"tokoi\" is none of raw, tokio; did you mean \"tokio\"?"
+        );
+        assert_eq!(refused("engine.pin_cores", "yes"), "\"yes\" is not true or false");
+        assert_eq!(refused("admin.address", "localhost"), "\"localhost\" is no IP:PORT and not off");
+        assert_eq!(refused("log.file", " "), "is empty");
+        assert!(refused("log.level", "loud").starts_with("\"loud\" is no level and no target=level"));
+        assert!(refused("log.level", "info,=debug").starts_with("\"=debug\" is no level"));
+        assert!(key("log.level").read("warn,bowline_gateway=debug").is_ok());
+    }
+
+    #[test]
+    fn a_flag_has_a_variable() {
+        assert_eq!(key_of_flag("--idle-timeout").variable().as_deref(), Some("BOWLINE_IDLE_TIMEOUT"));
+    }
+}

@@ -1,0 +1,147 @@
+//! What the machine gives this process: CPUs, memory and descriptors, as its cgroups and limits say. Read once at
+//! start; files that are absent mean no limit. Defaults depend on it. The only thing it changes is the soft limit of
+//! descriptors, when asked by the program.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
+use nix::sys::resource::setrlimit;
+
+/// What this process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// CPUs that affinity and cgroup quota allow, at least one.
+    pub cpus: usize,
+    /// Memory that the cgroups allow, or all there is.
+    pub memory_bytes: u64,
+    /// The hard limit of descriptors.
+    pub descriptors_max: u64,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn read() -> Machine {
+        Machine {
+            // The standard library takes the least of sched_getaffinity and the quotas of cgroup v1 and v2.
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: memory_bytes(Path::new("/")),
+            descriptors_max: getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(_, hard)| hard),
+        }
+    }
+}
+
+/// Raises the soft limit of descriptors to the hard one, as far as the kernel lets it.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
+/// The least of what the process's own cgroup, those above it and the machine allow.
+fn memory_bytes(root: &Path) -> u64 {
+    let limits = cgroup_folders(root).into_iter().filter_map(|folder| number(&folder.join("memory.max")));
+    let total = fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| total_bytes(&text));
+    limits.chain(total).min().unwrap_or(MEMORY_BYTES_UNKNOWN)
+}
+
+/// Assumed where not even `/proc/meminfo` can be read.
+const MEMORY_BYTES_UNKNOWN: u64 = 1 << 30;
+
+/// The folder of the process's cgroup (v2) and those above it. In a container the path may lie outside of what is
+/// mounted; the mount's own folder then still holds the container's limit.
+fn cgroup_folders(root: &Path) -> Vec<PathBuf> {
+    let mount = root.join("sys/fs/cgroup");
+    let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or("");
+    let mut folder = mount.join(own);
+    let mut folders = vec![folder.clone()];
+    while folder != mount && folder.pop() {
+        folders.push(folder.clone());
+    }
+    folders
+}
+
+/// A file that holds one number; `max` is none.
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A root folder with these files, removed at the end.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn with(name: &str, files: &[(&str, &str)]) -> Root {
+            let root = std::env::temp_dir().join(format!("bowline-machine-{name}-{}", std::process::id()));
+            for (path, text) in files {
+                let path = root.join(path);
+                fs::create_dir_all(path.parent().expect("it has one")).expect("a temporary folder");
+                fs::write(path, text).expect("a temporary file");
+            }
+            Root(root)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        8000 kB\nMemFree: 1 kB\n");
+
+    #[test]
+    fn without_a_cgroup_all_memory_counts() {
+        let root = Root::with("bare", &[MEMINFO]);
+        assert_eq!(memory_bytes(&root.0), 8_000 * 1_024);
+    }
+
+    #[test]
+    fn the_least_limit_above_the_process_counts() {
+        let files = [
+            MEMINFO,
+            ("proc/self/cgroup", "1:name=systemd:/x\n0::/a/b\n"),
+            ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("sys/fs/cgroup/a/memory.max", "4096\n"),
+        ];
+        let root = Root::with("nested", &files);
+        assert_eq!(memory_bytes(&root.0), 4_096);
+    }
+
+    #[test]
+    fn a_container_that_sees_only_its_own_mount_has_its_limit() {
+        let files = [
+            MEMINFO,
+            ("proc/self/cgroup", "0::/not/mounted/here\n"),
+            ("sys/fs/cgroup/memory.max", "65536\n"),
+        ];
+        let root = Root::with("container", &files);
+        assert_eq!(memory_bytes(&root.0), 65_536);
+    }
+
+    #[test]
+    fn nothing_to_read_is_no_failure() {
+        assert_eq!(memory_bytes(Path::new("/no/such/folder")), MEMORY_BYTES_UNKNOWN);
+    }
+
+    #[test]
+    fn this_machine_has_something() {
+        let machine = Machine::read();
+        assert!(
+            machine.cpus >= 1 && machine.memory_bytes > 1 << 20 && machine.descriptors_max > 0,
+            "{machine:?}"
+        );
+    }
+}

@@ -1,0 +1,413 @@
+//! Listeners, routes and clusters with every name resolved to a position. `--listen` and `--upstream` stand over the
+//! addresses of the file where it is plain which are meant, and are refused where it is not. Called by the loader.
+
+use std::collections::HashMap;
+
+use crate::config::fault::Faults;
+use crate::config::fault::Place;
+use crate::config::keys::default_number;
+use crate::config::keys::key;
+use crate::config::keys::last;
+use crate::config::plan::Balance;
+use crate::config::plan::ClusterPlan;
+use crate::config::plan::EndpointPlan;
+use crate::config::plan::ListenerPlan;
+use crate::config::plan::Protocol;
+use crate::config::plan::RoutePlan;
+use crate::config::plan::RouteTarget;
+use crate::config::plan::UpstreamMode;
+use crate::config::said::Entry;
+use crate::config::said::File;
+use crate::config::said::Flags;
+use crate::config::said::Item;
+use crate::config::said::LISTEN_FLAG;
+use crate::config::said::Layer;
+use crate::config::said::UPSTREAM_FLAG;
+use crate::config::url::Url;
+use crate::config::url::protocol_name;
+
+/// Where traffic comes from and goes to.
+#[derive(Debug)]
+pub(crate) struct Topology {
+    pub(crate) listeners: Vec<ListenerPlan>,
+    pub(crate) routes: Vec<RoutePlan>,
+    pub(crate) clusters: Vec<ClusterPlan>,
+}
+
+impl Topology {
+    /// Resolves what flags and file say; what is wrong is added to `faults`.
+    pub(crate) fn of(flags: &Flags, file: &File, faults: &mut Faults) -> Topology {
+        let mut builder = Builder { flags, file, faults, clusters: Vec::new(), positions: HashMap::new() };
+        builder.clusters();
+        let routes = builder.routes();
+        let listeners = builder.listeners(!routes.is_empty());
+        if !routes.is_empty() && listeners.iter().all(|listener| listener.protocol == Protocol::Tcp) {
+            let place = file.routes.first().map_or(Place::Machine, |route| route.place.clone());
+            builder.faults.add(place, "routes: have no effect since no listener speaks bolt");
+        }
+        Topology { listeners, routes, clusters: builder.clusters }
+    }
+}
+
+struct Builder<'a> {
+    flags: &'a Flags,
+    file: &'a File,
+    faults: &'a mut Faults,
+    clusters: Vec<ClusterPlan>,
+    positions: HashMap<String, usize>,
+}
+
+impl Builder<'_> {
+    fn clusters(&mut self) {
+        let upstream = &self.flags.upstream;
+        if self.file.clusters.is_empty() {
+            let name = if upstream.is_empty() { "echo" } else { "upstream" };
+            let cluster = self.cluster(name, &Layer::default(), upstream, UPSTREAM_FLAG);
+            self.clusters = vec![ClusterPlan { echo: upstream.is_empty(), ..cluster }];
+        } else {
+            if self.file.clusters.len() > 1 && !upstream.is_empty() {
+                let count = self.file.clusters.len();
+                let message = format!(
+                    "the file has {count} clusters; {UPSTREAM_FLAG} can stand for the endpoints of one"
+                );
+                self.faults.add(upstream[0].1.clone(), message);
+            }
+            self.clusters = self.file.clusters.iter().map(|entry| self.file_cluster(entry)).collect();
+        }
+        for (at, cluster) in self.clusters.iter().enumerate() {
+            if self.positions.insert(cluster.name.clone(), at).is_some() {
+                let entry = &self.file.clusters[at];
+                let message =
+                    format!("{}.name: {:?} is the name of another cluster", entry.name, cluster.name);
+                self.faults.add(entry.place_of("clusters[].name"), message);
+            }
+        }
+        self.flags_without_effect();
+    }
+
+    fn file_cluster(&mut self, entry: &Entry) -> ClusterPlan {
+        let name = self.required(entry, "clusters[].name");
+        let echo = entry.layer.switch("clusters[].echo").is_some_and(|(on, _)| on);
+        let urls = if self.flags.upstream.is_empty() { &entry.urls } else { &self.flags.upstream };
+        if echo != urls.is_empty() {
+            let message = if echo { "echo: has no endpoints of its own" } else { "endpoints: is missing" };
+            self.faults.add(entry.place.clone(), format!("{}.{message}", entry.name));
+        }
+        let cluster = self.cluster(&name, &entry.layer, urls, &format!("{}.endpoints", entry.name));
+        self.keys_without_effect(entry, &cluster);
+        ClusterPlan { echo, ..cluster }
+    }
+
+    fn cluster(&mut self, name: &str, layer: &Layer, urls: &[Item], said_as: &str) -> ClusterPlan {
+        let (protocol, endpoints) = self.endpoints(urls, said_as);
+        let mut layer = layer.clone();
+        if protocol == Protocol::Bolt {
+            layer.overlay(&self.flags.layer.below("clusters[]."));
+        }
+        let number = |path| layer.number(path).map_or_else(|| default_number(path), |(number, _)| number);
+        let choice = |path| layer.text(path).map_or(key(path).default, |(text, _)| text);
+        let cluster = ClusterPlan {
+            endpoints,
+            balance: match choice("clusters[].balance") {
+                "least_outstanding" => Balance::LeastOutstanding,
+                _ => Balance::RoundRobin,
+            },
+            mode: match choice("clusters[].mode") {
+                "bound" => UpstreamMode::Bound,
+                _ => UpstreamMode::Shared,
+            },
+            connections: number("clusters[].connections") as usize,
+            requests_max: number("clusters[].requests_max") as usize,
+            upstream_output_bytes_max: number("clusters[].output_max") as usize,
+            connect_timeout_ms: number("clusters[].connect_timeout"),
+            heartbeat_interval_ms: number("clusters[].heartbeat_interval"),
+            heartbeat_timeout_ms: number("clusters[].heartbeat_timeout"),
+            heartbeat_misses_max: number("clusters[].heartbeat_misses_max") as u32,
+            reconnect_ms_min: number("clusters[].reconnect_min"),
+            reconnect_ms_max: number("clusters[].reconnect_max"),
+            resolve_interval_ms: number("clusters[].resolve_interval"),
+            ..ClusterPlan::named(name, protocol)
+        };
+        if cluster.reconnect_ms_min > cluster.reconnect_ms_max {
+            let place = layer.place("clusters[].reconnect_min").or(layer.place("clusters[].reconnect_max"));
+            let message = format!("cluster {name:?}: reconnect_min is above reconnect_max");
+            self.faults.add(place.unwrap_or(&Place::Machine).clone(), message);
+        }
+        cluster
+    }
+
+    fn endpoints(&mut self, urls: &[Item], said_as: &str) -> (Protocol, Vec<EndpointPlan>) {
+        let mut protocol = None;
+        let mut endpoints = Vec::new();
+        for (text, place) in urls {
+            let parsed =
+                Url::parse(text).and_then(|url| url.endpoint().map(|endpoint| (url.protocol, endpoint)));
+            let (spoken, endpoint) = match parsed {
+                Ok(parsed) => parsed,
+                Err(message) => {
+                    self.faults.add(place.clone(), message);
+                    continue;
+                }
+            };
+            if *protocol.get_or_insert(spoken) != spoken {
+                self.faults.add(
+                    place.clone(),
+                    format!("{said_as}: {text:?} speaks another protocol than those before it"),
+                );
+            } else if endpoints.contains(&endpoint) {
+                self.faults.add(place.clone(), format!("{said_as}: {text:?} stands twice"));
+            }
+            endpoints.push(endpoint);
+        }
+        (protocol.unwrap_or(Protocol::Bolt), endpoints)
+    }
+
+    fn keys_without_effect(&mut self, entry: &Entry, cluster: &ClusterPlan) {
+        let ignored: &[&'static str] = match (cluster.protocol, cluster.mode) {
+            (Protocol::Tcp, _) => BOLT_CLUSTER_KEYS,
+            (Protocol::Bolt, UpstreamMode::Bound) => &["clusters[].connections"],
+            (Protocol::Bolt, UpstreamMode::Shared) => &[],
+        };
+        let why = if cluster.protocol == Protocol::Tcp { "on a tcp cluster" } else { "in bound mode" };
+        for &path in ignored {
+            if let Some(place) = entry.layer.place(path) {
+                let word = path.trim_start_matches("clusters[].");
+                self.faults.add(place.clone(), format!("{}.{word}: has no effect {why}", entry.name));
+            }
+        }
+    }
+
+    fn flags_without_effect(&mut self) {
+        let bolt = self.clusters.iter().filter(|cluster| cluster.protocol == Protocol::Bolt);
+        let shared = bolt.clone().any(|cluster| cluster.mode == UpstreamMode::Shared);
+        let bolt = bolt.count() > 0;
+        let layer = &self.flags.layer;
+        if let Some(place) = layer.place("clusters[].mode").filter(|_| !bolt) {
+            self.faults.add(place.clone(), "has no effect since no upstream speaks bolt");
+        }
+        if let Some(place) = layer.place("clusters[].connections").filter(|_| !shared) {
+            let why = if bolt { "with upstream mode bound" } else { "since no upstream speaks bolt" };
+            self.faults.add(place.clone(), format!("has no effect {why}"));
+        }
+    }
+
+    fn routes(&mut self) -> Vec<RoutePlan> {
+        let mut routes: Vec<RoutePlan> = Vec::new();
+        let mut services = HashMap::new();
+        for entry in &self.file.routes {
+            let service = self.required(entry, "routes[].service");
+            if let Some(first) = services.insert(service.clone(), &entry.name) {
+                let message = format!("{}.service: {service:?} is routed by {first} already", entry.name);
+                self.faults.add(entry.place_of("routes[].service"), message);
+            }
+            let cluster = self.named_cluster(entry, "routes[].cluster", Protocol::Bolt);
+            let timeout_ms = timeout(entry, "routes[].timeout");
+            routes.push(RoutePlan {
+                service,
+                target: RouteTarget { cluster: cluster.unwrap_or(0), timeout_ms },
+            });
+        }
+        routes
+    }
+
+    fn listeners(&mut self, routed: bool) -> Vec<ListenerPlan> {
+        let default = [(key("listeners[].address").default.to_owned(), Place::Machine)];
+        let listen = if self.flags.listen.is_empty() { &default[..] } else { &self.flags.listen };
+        let listeners: Vec<_> = if self.file.listeners.is_empty() {
+            let said = listen.iter().enumerate();
+            said.filter_map(|(at, item)| self.flag_listener(at, item, routed)).collect()
+        } else {
+            self.file_listeners(routed)
+        };
+        let mut bound = HashMap::new();
+        for (listener, place) in &listeners {
+            if listener.address.port() != 0 && bound.insert(listener.address, ()).is_some() {
+                self.faults.add(place.clone(), format!("{} is listened on already", listener.address));
+            }
+        }
+        listeners.into_iter().map(|(listener, _)| listener).collect()
+    }
+
+    fn flag_listener(&mut self, at: usize, item: &Item, routed: bool) -> Option<(ListenerPlan, Place)> {
+        let (text, place) = item;
+        let (protocol, address) = self.bind_address(text, place, "")?;
+        let default_route = self.only_cluster(protocol, text, place, routed);
+        let default_route = default_route
+            .map(|cluster| RouteTarget { cluster, timeout_ms: default_number("listeners[].timeout") });
+        let name = format!("listener-{at}");
+        Some((ListenerPlan { name, protocol, address, default_route, send_goaway: false }, place.clone()))
+    }
+
+    fn file_listeners(&mut self, routed: bool) -> Vec<(ListenerPlan, Place)> {
+        let (said, entries) = (&self.flags.listen, &self.file.listeners);
+        if !said.is_empty() && said.len() != entries.len() {
+            let message = format!(
+                "the file has {} listeners; {LISTEN_FLAG} stands for their addresses in order, so say as many",
+                entries.len()
+            );
+            self.faults.add(said[0].1.clone(), message);
+            return Vec::new();
+        }
+        let listeners = entries.iter().enumerate();
+        let listeners: Vec<_> =
+            listeners.filter_map(|(at, entry)| self.file_listener(at, entry, said.get(at), routed)).collect();
+        let mut names = HashMap::new();
+        for ((listener, _), entry) in listeners.iter().zip(entries) {
+            if names.insert(listener.name.clone(), ()).is_some() {
+                let message =
+                    format!("{}.name: {:?} is the name of another listener", entry.name, listener.name);
+                self.faults.add(entry.place_of("listeners[].name"), message);
+            }
+        }
+        listeners
+    }
+
+    fn file_listener(
+        &mut self,
+        at: usize,
+        entry: &Entry,
+        flag: Option<&Item>,
+        routed: bool,
+    ) -> Option<(ListenerPlan, Place)> {
+        let Some((text, place)) = entry.layer.text("listeners[].address") else {
+            self.faults.add(entry.place.clone(), format!("{}.address: is missing", entry.name));
+            return None;
+        };
+        let (mut protocol, mut address) =
+            self.bind_address(text, place, &format!("{}.address: ", entry.name))?;
+        let mut place = place.clone();
+        if let Some((text, flag_place)) = flag {
+            let (said, over) = self.bind_address(text, flag_place, "")?;
+            if said != protocol {
+                let message =
+                    format!("{text:?}: {} of the file speaks {}", entry.name, protocol_name(protocol));
+                self.faults.add(flag_place.clone(), message);
+            }
+            (protocol, address, place) = (said, over, flag_place.clone());
+        }
+        let cluster = self.listener_cluster(entry, protocol, routed);
+        self.listener_keys_without_effect(entry, protocol, cluster.is_some());
+        let timeout_ms = timeout(entry, "listeners[].timeout");
+        let name = entry
+            .layer
+            .text("listeners[].name")
+            .map_or(format!("listener-{at}"), |(name, _)| name.to_owned());
+        let default_route = cluster.map(|cluster| RouteTarget { cluster, timeout_ms });
+        let send_goaway = entry.layer.switch("listeners[].send_goaway").is_some_and(|(on, _)| on);
+        Some((ListenerPlan { name, protocol, address, default_route, send_goaway }, place))
+    }
+
+    fn listener_cluster(&mut self, entry: &Entry, protocol: Protocol, routed: bool) -> Option<usize> {
+        if entry.layer.place("listeners[].cluster").is_some() {
+            return self.named_cluster(entry, "listeners[].cluster", protocol);
+        }
+        if self.file.clusters.is_empty() {
+            return self.only_cluster(protocol, &entry.name, &entry.place, routed);
+        }
+        if protocol == Protocol::Tcp || !routed {
+            let message = format!("{}.cluster: is missing; known: {}", entry.name, self.known());
+            self.faults.add(entry.place.clone(), message);
+        }
+        None
+    }
+
+    fn listener_keys_without_effect(&mut self, entry: &Entry, protocol: Protocol, targeted: bool) {
+        let tcp = protocol == Protocol::Tcp;
+        if let Some(place) = entry.layer.place("listeners[].timeout").filter(|_| tcp || !targeted) {
+            let why = if tcp { "on a tcp listener" } else { "without a cluster" };
+            self.faults.add(place.clone(), format!("{}.timeout: has no effect {why}", entry.name));
+        }
+        if let Some(place) = entry.layer.place("listeners[].send_goaway").filter(|_| tcp) {
+            self.faults
+                .add(place.clone(), format!("{}.send_goaway: has no effect on a tcp listener", entry.name));
+        }
+    }
+
+    fn bind_address(
+        &mut self,
+        text: &str,
+        place: &Place,
+        prefix: &str,
+    ) -> Option<(Protocol, std::net::SocketAddr)> {
+        match Url::parse(text).and_then(|url| url.bind_address().map(|address| (url.protocol, address))) {
+            Ok(parsed) => Some(parsed),
+            Err(message) => {
+                self.faults.add(place.clone(), format!("{prefix}{message}"));
+                None
+            }
+        }
+    }
+
+    /// Where a listener leads that names no cluster: to the only one that speaks its protocol.
+    fn only_cluster(&mut self, protocol: Protocol, name: &str, place: &Place, routed: bool) -> Option<usize> {
+        let speaks = |cluster: &ClusterPlan| cluster.protocol == protocol;
+        let mut matching = self.clusters.iter().enumerate().filter(|(_, cluster)| speaks(cluster));
+        let word = protocol_name(protocol);
+        let message = match (matching.next(), matching.next()) {
+            (Some((only, _)), None) => return Some(only),
+            (Some(_), Some(_)) if routed && protocol == Protocol::Bolt => return None,
+            (Some(_), _) => {
+                format!("{name} could lead to several clusters; describe it in the file's listeners")
+            }
+            (None, _) if self.clusters[0].echo => format!("{name} needs {UPSTREAM_FLAG} {word}://HOST:PORT"),
+            (None, _) => {
+                let other = protocol_name(self.clusters[0].protocol);
+                format!("{name} speaks {word}, but its upstream speaks {other}")
+            }
+        };
+        self.faults.add(place.clone(), message);
+        None
+    }
+
+    fn named_cluster(&mut self, entry: &Entry, path: &'static str, protocol: Protocol) -> Option<usize> {
+        let name = self.required(entry, path);
+        let place = entry.layer.place(path)?.clone();
+        let found = self.positions.get(&name).copied();
+        let word = last(path);
+        match found.map(|at| &self.clusters[at]) {
+            None => {
+                let message = format!("{}.{word}: no cluster {name:?}; known: {}", entry.name, self.known());
+                self.faults.add(place, message);
+            }
+            Some(cluster) if cluster.protocol != protocol => {
+                let (wanted, spoken) = (protocol_name(protocol), protocol_name(cluster.protocol));
+                let message =
+                    format!("{}.{word}: cluster {name:?} speaks {spoken}, not {wanted}", entry.name);
+                self.faults.add(place, message);
+            }
+            Some(_) => {}
+        }
+        found
+    }
+
+    fn required(&mut self, entry: &Entry, path: &'static str) -> String {
+        let Some((text, _)) = entry.layer.text(path) else {
+            self.faults.add(entry.place.clone(), format!("{}.{}: is missing", entry.name, last(path)));
+            return String::new();
+        };
+        text.to_owned()
+    }
+
+    fn known(&self) -> String {
+        let names = self.clusters.iter().take(KNOWN_MAX).map(|cluster| cluster.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Names that one message lists.
+const KNOWN_MAX: usize = 20;
+
+/// What only a Bolt cluster takes.
+const BOLT_CLUSTER_KEYS: &[&str] = &[
+    "clusters[].mode",
+    "clusters[].connections",
+    "clusters[].requests_max",
+    "clusters[].output_max",
+    "clusters[].heartbeat_interval",
+    "clusters[].heartbeat_timeout",
+    "clusters[].heartbeat_misses_max",
+];
+
+fn timeout(entry: &Entry, path: &'static str) -> u64 {
+    entry.layer.number(path).map_or_else(|| default_number(path), |(number, _)| number)
+}

@@ -1,0 +1,48 @@
+//! The program `bowline`: reads the command line and hands over. It owns exit codes and standard streams, and decides
+//! nothing else.
+
+use std::io;
+use std::io::Write;
+use std::process::ExitCode;
+
+use bowline_gateway::cli;
+use bowline_gateway::cli::CheckArguments;
+use bowline_gateway::cli::Command;
+use bowline_gateway::config::load;
+use bowline_gateway::config::machine::Machine;
+use bowline_gateway::error::EXIT_CONFIG;
+use bowline_gateway::error::EXIT_FAILURE;
+use bowline_gateway::error::EXIT_OK;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(ended) => return ended.print(),
+    };
+    match command {
+        Command::Check(arguments) => check(&arguments),
+        Command::Version(arguments) => say(&cli::version(arguments.json)),
+        Command::Run(_) | Command::Call(_) => {
+            eprintln!("bowline: this build has only `check` and `version`");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn check(arguments: &CheckArguments) -> ExitCode {
+    match load::plan_of_file(&arguments.config, &Machine::read()) {
+        Ok(_) => say(&format!("{}: ok", arguments.config)),
+        Err(faults) => {
+            eprintln!("{faults}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn say(line: &str) -> ExitCode {
+    // Whoever reads may be gone; that is no reason to panic.
+    match writeln!(io::stdout(), "{line}") {
+        Ok(()) => ExitCode::from(EXIT_OK),
+        Err(_) => ExitCode::from(EXIT_FAILURE),
+    }
+}

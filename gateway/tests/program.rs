@@ -1,0 +1,75 @@
+//! The program as a process: exit codes, and what goes to which stream. Binds nothing.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn bowline(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bowline")).args(arguments).env_clear().output().expect("it starts")
+}
+
+fn parts(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// A file in a temporary folder, removed at the end.
+struct File(PathBuf);
+
+impl File {
+    fn with(name: &str, text: &str) -> File {
+        let path = std::env::temp_dir().join(format!("bowline-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).expect("a temporary file");
+        File(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("text")
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+#[test]
+fn a_right_file_is_ok() {
+    let file = File::with("right.yaml", "engine: {max_connections: 8}\ndrain: {delay: 1s}\n");
+    let output = bowline(&["check", "--config", file.path()]);
+    assert_eq!(parts(&output), (Some(0), format!("{}: ok\n", file.path()), String::new()));
+}
+
+#[test]
+fn a_wrong_file_ends_with_78_and_all_faults_on_standard_error() {
+    let file = File::with("wrong.yaml", "drian: 1\nengine: {workers: none}\n");
+    let path = file.path();
+    let complaint = format!(
+        "{path}:1:1: unknown key \"drian\"; did you mean \"drain\"?\n\
+         {path}:2:19: engine.workers: \"none\" is no whole number\n"
+    );
+    assert_eq!(parts(&bowline(&["check", "--config", path])), (Some(78), String::new(), complaint));
+}
+
+#[test]
+fn a_file_that_is_not_there_ends_with_78() {
+    let (code, _, said) = parts(&bowline(&["check", "--config", "no/such.yaml"]));
+    assert_eq!((code, said.contains("cannot read no/such.yaml")), (Some(78), true), "{said}");
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_78_and_help_with_0() {
+    let (code, out, _) = parts(&bowline(&["run", "--nonsense"]));
+    assert_eq!((code, out.as_str()), (Some(78), ""));
+    let (code, out, err) = parts(&bowline(&["run", "--help"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("--drain-deadline"), "{out}");
+}
+
+#[test]
+fn the_version_is_one_line_of_json() {
+    let (code, out, _) = parts(&bowline(&["version", "--json"]));
+    assert_eq!((code, out.lines().count()), (Some(0), 1));
+    let said: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(said["version"], env!("CARGO_PKG_VERSION"));
+}
