@@ -116,25 +116,25 @@ impl Message {
     }
 }
 
-/// Finds frames in a stream of bytes.
+/// Finds frames in a stream of bytes. It holds no descriptor, so that a test can have many thousands.
 #[derive(Debug)]
 pub struct FrameReader {
-    stream: TcpStream,
     bytes: Vec<u8>,
     chunk: Vec<u8>,
 }
 
-impl FrameReader {
-    /// Reads from `stream`.
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, bytes: Vec::new(), chunk: vec![0; 64 << 10] }
+impl Default for FrameReader {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), chunk: vec![0; 64 << 10] }
     }
+}
 
+impl FrameReader {
     /// The next frame; nothing at the end of the stream.
     ///
     /// # Panics
     /// On bytes that are no frame, on a wrong CRC, and on a stream that ends inside of a frame.
-    pub fn next_frame(&mut self) -> io::Result<Option<Message>> {
+    pub fn next_frame(&mut self, stream: &mut TcpStream) -> io::Result<Option<Message>> {
         let limits = Limits { content_bytes_max: 64 << 20, ..Limits::default() };
         loop {
             let need = match decode(&self.bytes, &limits).expect("a frame") {
@@ -142,7 +142,7 @@ impl FrameReader {
                 Decoded::Need(need) => need,
             };
             while self.bytes.len() < need {
-                let length = self.stream.read(&mut self.chunk)?;
+                let length = stream.read(&mut self.chunk)?;
                 if length == 0 {
                     assert!(self.bytes.is_empty(), "the stream ended inside of a frame: {:?}", self.bytes);
                     return Ok(None);
@@ -182,8 +182,7 @@ impl BoltClient {
 
     /// Takes a connection that exists.
     pub fn over(stream: TcpStream) -> Self {
-        let reader = FrameReader::new(stream.try_clone().expect("descriptors are left"));
-        Self { stream, reader, next_id: 1 }
+        Self { stream, reader: FrameReader::default(), next_id: 1 }
     }
 
     /// The socket, for what only a socket can do.
@@ -209,7 +208,7 @@ impl BoltClient {
     /// # Panics
     /// When none comes, or the connection ends.
     pub fn receive(&mut self) -> Message {
-        match self.reader.next_frame() {
+        match self.reader.next_frame(&mut self.stream) {
             Ok(Some(message)) => message,
             Ok(None) => panic!("closed instead of an answer"),
             Err(error) => panic!("no answer: {error}"),
@@ -247,7 +246,7 @@ impl BoltClient {
 
     /// Waits until the server ends the connection; no frame may come before.
     pub fn end(&mut self) -> End {
-        match self.reader.next_frame() {
+        match self.reader.next_frame(&mut self.stream) {
             Ok(None) => End::Closed,
             Ok(Some(message)) => panic!("an answer instead of the end: {:?}", message.frame),
             Err(error) if sockets::is_reset(&error) => End::Reset,

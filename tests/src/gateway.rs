@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -64,6 +65,7 @@ impl Gateway {
     }
 
     fn spawn(mut command: Command, mode: Mode, flags: &[&str]) -> Self {
+        raise_descriptor_limit();
         command.args(mode.flags()).args(flags);
         if !flags.contains(&"--admin") {
             command.args(["--admin", "127.0.0.1:0"]);
@@ -227,6 +229,12 @@ impl Drop for Gateway {
             assert_eq!(threads, self.threads, "the thread ids are those of readiness");
         }
     }
+}
+
+/// A test of many connections needs as many descriptors as it may have.
+fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("every process has this limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit all is allowed");
 }
 
 /// A configuration file that is gone when it is dropped.

@@ -247,9 +247,9 @@ impl Shared {
     }
 
     /// Serves one connection to its end; gives the stream back if it must be reset.
-    fn serve(&self, connection: usize, stream: TcpStream) -> Option<TcpStream> {
-        let mut reader = FrameReader::new(stream.try_clone().expect("descriptors are left"));
-        while let Ok(Some(message)) = reader.next_frame() {
+    fn serve(&self, connection: usize, mut stream: TcpStream) -> Option<TcpStream> {
+        let mut reader = FrameReader::default();
+        while let Ok(Some(message)) = reader.next_frame(&mut stream) {
             match message.frame.kind {
                 Kind::Heartbeat => self.answer_heartbeat(connection, &message),
                 Kind::Request | Kind::Oneway => {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bowline_tests::{BoltClient, Gateway, Upstream, each_mode};
+use bowline_tests::{BoltClient, Gateway, Mode, Upstream, each_mode, eventually};
 
 use crate::deep_or;
 
@@ -41,6 +41,29 @@ fn thousands_of_connections_at_a_thousand_calls_a_second_lose_nothing() {
         assert_eq!(gateway.metric("responses_total", ""), expected);
         assert_eq!(gateway.metric("request_failures_total", ""), 0.0);
         drop(all);
-        bowline_tests::eventually("all descriptors come back", || gateway.descriptors() < 200);
+        eventually("all descriptors come back", || gateway.descriptors() < 200);
     });
+}
+
+#[test]
+fn an_idle_connection_costs_at_most_384_bytes_in_raw_mode() {
+    const IDLE_BYTES_MAX: u64 = 384;
+    let connections = deep_or(15_000, 4_000);
+    let upstream = Upstream::echo();
+    // What the same work leaves behind in a process that holds next to no connections.
+    let bare = Gateway::bolt(Mode::Raw, upstream.address(), &["--max-connections", "64"]);
+    let mut few: Vec<_> = (0..32).map(|_| BoltClient::connect(bare.address())).collect();
+    for round in 0..connections {
+        few[round % 32].echo(b"x");
+    }
+    drop(few);
+    eventually("they are closed", || bare.closes("peer_closed") >= 32.0);
+    let gateway = Gateway::bolt(Mode::Raw, upstream.address(), &[]);
+    let mut clients: Vec<_> = (0..connections).map(|_| BoltClient::connect(gateway.address())).collect();
+    clients.iter_mut().for_each(|client| client.echo(b"x"));
+    let extra = gateway.anonymous_bytes().saturating_sub(bare.anonymous_bytes());
+    let each = extra / connections as u64;
+    eprintln!("{each} bytes for each of {connections} idle connections");
+    assert!(each <= IDLE_BYTES_MAX, "{each} bytes for each of {connections} idle connections");
+    clients.iter_mut().for_each(|client| client.echo(b"one more on each"));
 }
