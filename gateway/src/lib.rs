@@ -5,4 +5,7 @@
 pub mod config;
 pub mod error;
 pub mod metrics;
+pub mod logging;
+pub mod resolve;
+pub mod admin;
 pub mod cli;

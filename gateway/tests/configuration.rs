@@ -110,7 +110,7 @@ fn every_flag_reaches_the_plan() {
         ("--admin", "off"),
         ("--drain-delay", "0s"),
         ("--drain-deadline", "1m"),
-        ("--log-level", "warn,access=info"),
+        ("--log-level", "warn,bowline=info"),
         ("--log-format", "json"),
         ("--access-log", "true"),
     ])
@@ -127,7 +127,7 @@ fn every_flag_reaches_the_plan() {
     assert_eq!((plan.clusters[0].mode, plan.admin), (UpstreamMode::Bound, None));
     assert_eq!(
         (plan.log.level.as_str(), plan.log.format, plan.log.access),
-        ("warn,access=info", LogFormat::Json, true)
+        ("warn,bowline=info", LogFormat::Json, true)
     );
     assert_eq!(plan.limits.large_frame_bytes_max, 512 << 20);
 }

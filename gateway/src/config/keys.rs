@@ -197,6 +197,9 @@ fn filter(text: &str) -> Result<String, String> {
     for part in text.split(',') {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
         let named = part.rsplit_once('=').is_none_or(|(target, _)| !target.is_empty());
+        if part.starts_with("access=") {
+            return Err("lines of the target access are switched by --access-log (log.access)".to_owned());
+        }
         if !named || !LEVELS.contains(&level) {
             return Err(format!(
                 "{part:?} is no level and no target=level; levels are {}",
@@ -378,6 +381,7 @@ mod tests {
         assert_eq!(refused("log.file", " "), "is empty");
         assert!(refused("log.level", "loud").starts_with("\"loud\" is no level and no target=level"));
         assert!(refused("log.level", "info,=debug").starts_with("\"=debug\" is no level"));
+        assert!(refused("log.level", "info,access=info").contains("--access-log"));
         assert!(key("log.level").read("warn,bowline_gateway=debug").is_ok());
     }
 
