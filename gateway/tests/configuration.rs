@@ -197,7 +197,7 @@ fn flags_that_do_not_fit_together_are_refused() {
     );
     assert_eq!(
         refused(&[("--upstream", "bolt://127.0.0.1:1"), ("--upstream", "tcp://127.0.0.1:2")]),
-        "--upstream: --upstream: \"tcp://127.0.0.1:2\" speaks another protocol than those before it"
+        "--upstream: \"tcp://127.0.0.1:2\" speaks another protocol than those before it"
     );
     assert_eq!(
         refused(&[("--upstream", "bolt://127.0.0.1:0")]),
@@ -409,6 +409,10 @@ fn keys_of_a_file_that_would_be_ignored_are_refused() {
 fn clusters_that_cannot_work_are_refused() {
     let listener = "listeners: [{address: bolt://127.0.0.1:0, cluster: c}]\n";
     let cluster = |text: &str| text_refused(&format!("{listener}clusters: [{text}]"));
+    assert_eq!(
+        cluster("{name: c, endpoints: [smtp://h:1]}"),
+        "gw.yaml:2:34: clusters[0].endpoints: \"smtp://h:1\": no protocol \"smtp\"; known: bolt, tcp"
+    );
     assert_eq!(cluster("{name: c}"), "gw.yaml:2:12: clusters[0].endpoints: is missing");
     assert_eq!(
         cluster("{name: c, echo: true, endpoints: [bolt://h:1]}"),

@@ -53,6 +53,13 @@ pub fn plan_of_text(path: &str, text: &str, machine: &Machine) -> Result<Plan, F
     build(Flags::default(), file, machine, faults)
 }
 
+/// The variables of this process that may be ours. A value that is no UTF-8 is refused later, as what it looks like.
+pub fn environment() -> BTreeMap<String, String> {
+    let text = |part: std::ffi::OsString| part.to_string_lossy().into_owned();
+    let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    all.filter(|(name, _)| name.starts_with("BOWLINE_")).collect()
+}
+
 fn read_file(item: &Item, faults: &mut Faults) -> File {
     let (path, place) = item;
     match fs::read_to_string(path) {

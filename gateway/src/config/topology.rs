@@ -62,7 +62,7 @@ impl Builder<'_> {
         let upstream = &self.flags.upstream;
         if self.file.clusters.is_empty() {
             let name = if upstream.is_empty() { "echo" } else { "upstream" };
-            let cluster = self.cluster(name, &Layer::default(), upstream, UPSTREAM_FLAG);
+            let cluster = self.cluster(name, &Layer::default(), upstream, "");
             self.clusters = vec![ClusterPlan { echo: upstream.is_empty(), ..cluster }];
         } else {
             if self.file.clusters.len() > 1 && !upstream.is_empty() {
@@ -88,18 +88,22 @@ impl Builder<'_> {
     fn file_cluster(&mut self, entry: &Entry) -> ClusterPlan {
         let name = self.required(entry, "clusters[].name");
         let echo = entry.layer.switch("clusters[].echo").is_some_and(|(on, _)| on);
-        let urls = if self.flags.upstream.is_empty() { &entry.urls } else { &self.flags.upstream };
+        let prefix = format!("{}.endpoints: ", entry.name);
+        let (urls, prefix) = match self.flags.upstream.is_empty() {
+            true => (&entry.urls, prefix.as_str()),
+            false => (&self.flags.upstream, ""),
+        };
         if echo != urls.is_empty() {
             let message = if echo { "echo: has no endpoints of its own" } else { "endpoints: is missing" };
             self.faults.add(entry.place.clone(), format!("{}.{message}", entry.name));
         }
-        let cluster = self.cluster(&name, &entry.layer, urls, &format!("{}.endpoints", entry.name));
+        let cluster = self.cluster(&name, &entry.layer, urls, prefix);
         self.keys_without_effect(entry, &cluster);
         ClusterPlan { echo, ..cluster }
     }
 
-    fn cluster(&mut self, name: &str, layer: &Layer, urls: &[Item], said_as: &str) -> ClusterPlan {
-        let (protocol, endpoints) = self.endpoints(urls, said_as);
+    fn cluster(&mut self, name: &str, layer: &Layer, urls: &[Item], prefix: &str) -> ClusterPlan {
+        let (protocol, endpoints) = self.endpoints(urls, prefix);
         let mut layer = layer.clone();
         if protocol == Protocol::Bolt {
             layer.overlay(&self.flags.layer.below("clusters[]."));
@@ -136,7 +140,7 @@ impl Builder<'_> {
         cluster
     }
 
-    fn endpoints(&mut self, urls: &[Item], said_as: &str) -> (Protocol, Vec<EndpointPlan>) {
+    fn endpoints(&mut self, urls: &[Item], prefix: &str) -> (Protocol, Vec<EndpointPlan>) {
         let mut protocol = None;
         let mut endpoints = Vec::new();
         for (text, place) in urls {
@@ -145,17 +149,17 @@ impl Builder<'_> {
             let (spoken, endpoint) = match parsed {
                 Ok(parsed) => parsed,
                 Err(message) => {
-                    self.faults.add(place.clone(), message);
+                    self.faults.add(place.clone(), format!("{prefix}{message}"));
                     continue;
                 }
             };
             if *protocol.get_or_insert(spoken) != spoken {
                 self.faults.add(
                     place.clone(),
-                    format!("{said_as}: {text:?} speaks another protocol than those before it"),
+                    format!("{prefix}{text:?} speaks another protocol than those before it"),
                 );
             } else if endpoints.contains(&endpoint) {
-                self.faults.add(place.clone(), format!("{said_as}: {text:?} stands twice"));
+                self.faults.add(place.clone(), format!("{prefix}{text:?} stands twice"));
             }
             endpoints.push(endpoint);
         }
