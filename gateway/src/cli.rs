@@ -21,7 +21,7 @@ use crate::error::EXIT_OK;
 
 /// A gateway for long-lived connections.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "bowline", version, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "bowline", version, disable_help_subcommand = true)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]

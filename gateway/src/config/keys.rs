@@ -238,7 +238,7 @@ impl Key {
 /// Every key, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     stays("engine.mode", Kind::Choice(&["raw", "tokio"]), "raw",
-        "The driver: raw is oneshot epoll with a fixed pool; tokio costs about three times the memory per idle connection")
+        "The driver: raw is oneshot epoll with a fixed pool; tokio costs more memory per idle connection")
         .flag("--engine"),
     stays("engine.dispatch", Kind::Choice(&["help", "handoff"]), "help",
         "Who runs what a reactor finds: its own thread first, or workers only; handoff costs one thread switch per batch; raw engine only")
@@ -259,7 +259,7 @@ pub const KEYS: &[Key] = &[
         "The ceiling of all buffers: at three quarters the heaviest senders are not read, at the ceiling new work is refused")
         .flag("--buffer-memory-max"),
     stays("engine.max_connections", Kind::Count(1, CONNECTIONS_MAX), "(hard limit of descriptors - 512)",
-        "Connections at a time, from clients and to upstreams; those above are reset; each idle one costs up to 384 bytes")
+        "Connections at a time, from clients and to upstreams; those above are reset; each costs a descriptor and a few hundred bytes while idle")
         .flag("--max-connections"),
     changes("engine.max_connections_per_source", Kind::Count(1, CONNECTIONS_MAX), "(no limit)",
         "Connections at a time from one address; those above are reset; costs a table entry per source address")
@@ -314,7 +314,7 @@ pub const KEYS: &[Key] = &[
     changes("limits.content_max", Kind::Size(KIB, GIB), "16MiB",
         "Largest Bolt content; at most `limits.large_frame_memory_max`"),
     changes("limits.class_header_max", Kind::Size(256, 96 * KIB), "64KiB", "Largest Bolt class name and header together"),
-    changes("limits.crc_verify", Kind::Switch, "true", "Whether CRC trailers are verified; costs about 0.1 us per KiB"),
+    changes("limits.crc_verify", Kind::Switch, "true", "Whether CRC trailers are verified; costs CPU for each of their bytes"),
     changes("limits.large_frame_memory_max", Kind::Size(MIB, 1_024 * GIB), "(half of `engine.buffer_memory_max`)",
         "Memory for frames above 64 KiB that are still arriving; without a place such a frame waits"),
     changes("limits.frame_timeout", Kind::Duration(100, HOUR), "1m", "How long one frame may take to arrive"),
@@ -340,7 +340,7 @@ pub const KEYS: &[Key] = &[
         "What is logged; debug costs one line per opened and closed connection")
         .flag("--log-level"),
     stays("log.format", Kind::Choice(&["text", "json"]), "text", "For people or for machines; json costs more bytes").flag("--log-format"),
-    changes("log.access", Kind::Switch, "false", "One line per request; costs about 1 us each, and lines are dropped and counted when the reader is slow")
+    changes("log.access", Kind::Switch, "false", "One line per request, which costs CPU; lines are dropped and counted when the reader is slow")
         .flag("--access-log"),
     stays("log.file", Kind::Text, "(standard error)", "The file that lines are appended to"),
 ];
