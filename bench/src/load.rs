@@ -1,0 +1,144 @@
+//! Owns a load run in one process: open, touch every connection once, warm up, measure between two marks, drain. The marks
+//! are given to the caller, who samples CPU there. What a process found is an [`Outcome`], which can travel and be merged.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::fleet::Fleet;
+use crate::fleet::FleetOptions;
+use crate::host;
+use crate::pace::Pace;
+use crate::pace::Schedule;
+use crate::pace::Share;
+use crate::stats::Latency;
+use crate::trouble::Trouble;
+use crate::verify::Tally;
+use crate::wire::Shape;
+use crate::wire::ShapeOptions;
+
+/// How requests follow each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Loop {
+    /// Each connection keeps so many in flight.
+    Closed {
+        /// Per connection.
+        in_flight: usize,
+    },
+    /// A constant rate over all connections, of all processes together.
+    Open {
+        /// Per second.
+        rate: f64,
+    },
+}
+
+/// What one process does.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// The connections of this process.
+    pub fleet: FleetOptions,
+    /// The requests.
+    pub shape: ShapeOptions,
+    /// Their order.
+    pub requests: Loop,
+    /// The part of an open loop that this process carries.
+    pub share: Share,
+    /// Before the measurement.
+    pub warmup: Duration,
+    /// The measurement.
+    pub duration: Duration,
+    /// How long answers are waited for at the end.
+    pub grace: Duration,
+}
+
+/// What happens around a measurement.
+pub trait Marks {
+    /// All connections are open and were answered once; traffic begins when this returns.
+    fn on_connected(&mut self) -> Result<(), Trouble>;
+    /// The measurement begins.
+    fn on_begin(&mut self) -> Result<(), Trouble>;
+    /// The measurement ends; nothing more is sent.
+    fn on_end(&mut self) -> Result<(), Trouble>;
+}
+
+/// What one process, or all together, found.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Of the whole run.
+    pub tally: Tally,
+    /// Answers inside the measurement.
+    pub answered_in_window: u64,
+    /// How long the measurement was.
+    pub window_ns: u64,
+    /// CPU time of the load generator inside the measurement.
+    pub own_cpu_ns: u64,
+    /// Latencies, as [`Latency::to_pairs`] gives them.
+    pub latency: Vec<(u64, u64)>,
+    /// Ended early by a signal.
+    pub interrupted: bool,
+}
+
+impl Outcome {
+    /// Adds what another process found at the same time.
+    pub fn add(&mut self, other: &Self) {
+        let mut latency = Latency::default();
+        latency.add_pairs(&self.latency);
+        latency.add_pairs(&other.latency);
+        self.latency = latency.to_pairs();
+        self.tally.add(&other.tally);
+        self.answered_in_window += other.answered_in_window;
+        self.window_ns = self.window_ns.max(other.window_ns);
+        self.own_cpu_ns += other.own_cpu_ns;
+        self.interrupted |= other.interrupted;
+    }
+}
+
+/// Runs the load.
+pub fn run(options: &LoadOptions, marks: &mut dyn Marks) -> Result<Outcome, Trouble> {
+    let mut fleet = Fleet::new(options.fleet.clone(), Shape::new(&options.shape)?)?;
+    fleet.connect()?;
+    touch(&mut fleet, options.grace)?;
+    marks.on_connected()?;
+    let mut pace = match options.requests {
+        Loop::Closed { in_flight } => Pace::Closed { in_flight, left: None },
+        Loop::Open { rate } => {
+            Pace::Open { schedule: Schedule::new(fleet.now_ns(), rate, options.share), turn: 0 }
+        }
+    };
+    let warm_ns = fleet.now_ns() + nanoseconds(options.warmup);
+    fleet.keep(&mut pace, warm_ns)?;
+    marks.on_begin()?;
+    let own_before = host::cpu_of_tree(std::process::id())?;
+    let begin_ns = fleet.now_ns();
+    let end_ns = begin_ns + nanoseconds(options.duration);
+    fleet.verifier.open_window(begin_ns..end_ns);
+    let answered_before = fleet.verifier.tally.answered;
+    fleet.keep(&mut pace, end_ns)?;
+    let answered_in_window = fleet.verifier.tally.answered - answered_before;
+    let window_ns = fleet.now_ns() - begin_ns;
+    let own_after = host::cpu_of_tree(std::process::id())?;
+    marks.on_end()?;
+    fleet.drain(options.grace)?;
+    Ok(Outcome {
+        tally: fleet.verifier.tally.clone(),
+        answered_in_window,
+        window_ns,
+        own_cpu_ns: own_after.ns.saturating_sub(own_before.ns),
+        latency: fleet.verifier.latency.to_pairs(),
+        interrupted: fleet.interrupted(),
+    })
+}
+
+/// One request on every connection, so that none is measured cold. What is not answered is counted, not waited for again.
+fn touch(fleet: &mut Fleet, grace: Duration) -> Result<(), Trouble> {
+    let deadline_ns = fleet.now_ns() + nanoseconds(TOUCH_MAX + grace);
+    fleet.once_each(deadline_ns)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
+}
+
+/// How long all connections may take for one request each.
+const TOUCH_MAX: Duration = Duration::from_secs(30);

@@ -1,0 +1,268 @@
+//! Owns how results are said: one line of JSON for programs, a summary for people. Refuses to measure.
+
+use serde::Serialize;
+
+use crate::host;
+use crate::host::Cpu;
+use crate::load::Loop;
+use crate::load::Outcome;
+use crate::stats::Latency;
+use crate::stats::LatencySummary;
+use crate::trouble::Trouble;
+use crate::verify::Tally;
+
+/// CPU marks of the processes that are watched, and of the whole machine.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pids: Vec<(u32, Cpu)>,
+    machine_busy_ns: u64,
+}
+
+impl Mark {
+    /// Now.
+    pub fn take(pids: &[u32]) -> Result<Self, Trouble> {
+        let pids = pids.iter().map(|pid| Ok((*pid, host::cpu_of_tree(*pid)?)));
+        Ok(Self { pids: pids.collect::<Result<_, Trouble>>()?, machine_busy_ns: host::machine_busy_ns()? })
+    }
+}
+
+/// CPU of one watched process tree inside the measurement.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ProcessCpu {
+    /// Its process id.
+    pub pid: u32,
+    /// Microseconds per answered request.
+    pub us_per_request: f64,
+    /// Percent of one core.
+    pub core_percent: f64,
+    /// Threads came or went meanwhile, so the figures miss some.
+    pub threads_changed: bool,
+}
+
+/// What a load run found.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadReport {
+    /// Always "load".
+    pub event: &'static str,
+    /// True when nothing was lost, mixed up or refused.
+    pub ok: bool,
+    /// Ended early by a signal.
+    pub interrupted: bool,
+    /// Connections in all processes.
+    pub connections: usize,
+    /// Processes of the load generator.
+    pub processes: usize,
+    /// In flight per connection in a closed loop.
+    pub in_flight: Option<usize>,
+    /// Requests per second in an open loop.
+    pub rate: Option<f64>,
+    /// Content of a request.
+    pub bytes: usize,
+    /// How long was measured.
+    pub seconds: f64,
+    /// Answers per second inside the measurement.
+    pub requests_per_second: f64,
+    /// The counts of the whole run.
+    pub tally: Tally,
+    /// Latency, in an open loop from the intended send time.
+    pub latency: LatencySummary,
+    /// The watched processes, in the order of `--pid`.
+    pub processes_cpu: Vec<ProcessCpu>,
+    /// The load generator's own CPU per answered request.
+    pub load_us_per_request: f64,
+    /// Load generator and all watched processes together, per answered request.
+    pub total_us_per_request: f64,
+    /// What other processes took meanwhile, in percent of one core; true only when all processes of the run are watched.
+    pub others_core_percent: f64,
+}
+
+/// What a run was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Connections in all processes.
+    pub connections: usize,
+    /// Processes.
+    pub processes: usize,
+    /// The order of requests.
+    pub requests: Loop,
+    /// Content of a request.
+    pub bytes: usize,
+}
+
+impl LoadReport {
+    /// Draws the figures.
+    pub fn new(asked: Asked, outcome: &Outcome, begin: &Mark, end: &Mark) -> Self {
+        let mut latency = Latency::default();
+        latency.add_pairs(&outcome.latency);
+        let answered = (outcome.answered_in_window as f64).max(1.0);
+        let window_ns = (outcome.window_ns as f64).max(1.0);
+        let processes_cpu: Vec<_> = begin
+            .pids
+            .iter()
+            .zip(&end.pids)
+            .map(|((pid, before), (_, after))| {
+                let ns = after.ns.saturating_sub(before.ns) as f64;
+                ProcessCpu {
+                    pid: *pid,
+                    us_per_request: ns / 1e3 / answered,
+                    core_percent: 100.0 * ns / window_ns,
+                    threads_changed: before.threads != after.threads,
+                }
+            })
+            .collect();
+        let load_us_per_request = outcome.own_cpu_ns as f64 / 1e3 / answered;
+        let total_us_per_request =
+            load_us_per_request + processes_cpu.iter().map(|p| p.us_per_request).sum::<f64>();
+        let busy_ns = end.machine_busy_ns.saturating_sub(begin.machine_busy_ns) as f64;
+        let others_ns = (busy_ns - total_us_per_request * 1e3 * answered).max(0.0);
+        let (in_flight, rate) = match asked.requests {
+            Loop::Closed { in_flight } => (Some(in_flight), None),
+            Loop::Open { rate } => (None, Some(rate)),
+        };
+        Self {
+            event: "load",
+            ok: outcome.tally.broken() == 0 && outcome.tally.answered > 0,
+            interrupted: outcome.interrupted,
+            connections: asked.connections,
+            processes: asked.processes,
+            in_flight,
+            rate,
+            bytes: asked.bytes,
+            seconds: outcome.window_ns as f64 / 1e9,
+            requests_per_second: outcome.answered_in_window as f64 * 1e9 / window_ns,
+            tally: outcome.tally.clone(),
+            latency: latency.summary(),
+            processes_cpu,
+            load_us_per_request,
+            total_us_per_request,
+            others_core_percent: 100.0 * others_ns / window_ns,
+        }
+    }
+
+    /// For people.
+    pub fn summary(&self) -> String {
+        let order = match (self.in_flight, self.rate) {
+            (Some(in_flight), _) => format!("{in_flight} in flight"),
+            (None, Some(rate)) => format!("{rate} requests/s"),
+            (None, None) => String::new(),
+        };
+        let mut text = format!(
+            "{} connections, {order}, {} bytes, {:.1} s: {:.0} requests/s\n",
+            self.connections, self.bytes, self.seconds, self.requests_per_second
+        );
+        let LatencySummary { p50_us, p99_us, p999_us, max_us, .. } = self.latency;
+        text += &format!(
+            "latency ms: p50 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3}\n",
+            p50_us / 1e3,
+            p99_us / 1e3,
+            p999_us / 1e3,
+            max_us / 1e3
+        );
+        for process in &self.processes_cpu {
+            let doubt = if process.threads_changed { " (threads changed: too low)" } else { "" };
+            text += &format!(
+                "CPU of {}: {:.2} us per request, {:.1} % of a core{doubt}\n",
+                process.pid, process.us_per_request, process.core_percent
+            );
+        }
+        text += &format!(
+            "CPU of the load generator: {:.2} us per request; all together {:.2}; others {:.0} % of a core\n",
+            self.load_us_per_request, self.total_us_per_request, self.others_core_percent
+        );
+        text + &tally_line(&self.tally)
+    }
+}
+
+/// The counts of a run for people.
+pub fn tally_line(tally: &Tally) -> String {
+    let verdict = if tally.broken() == 0 { "every answer right" } else { "BROKEN" };
+    format!(
+        "{verdict}: sent {}, answered {}, lost {}, corrupted {}, duplicates {}, unknown {}, refused {:?}, unsent {}, \
+         connect failures {}, connections lost {}",
+        tally.sent,
+        tally.answered,
+        tally.lost,
+        tally.corrupted,
+        tally.duplicates,
+        tally.unknown,
+        tally.refused,
+        tally.unsent,
+        tally.connect_failures,
+        tally.connections_lost
+    )
+}
+
+/// A table whose columns are as wide as they need to be; the first row is the head.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome() -> Outcome {
+        let mut latency = Latency::default();
+        latency.record(1_000_000);
+        Outcome {
+            tally: Tally { sent: 1_000, answered: 1_000, ..Tally::default() },
+            answered_in_window: 500,
+            window_ns: 1_000_000_000,
+            own_cpu_ns: 1_000_000,
+            latency: latency.to_pairs(),
+            interrupted: false,
+        }
+    }
+
+    fn marks() -> (Mark, Mark) {
+        let mark =
+            |ns, threads, machine_busy_ns| Mark { pids: vec![(7, Cpu { ns, threads })], machine_busy_ns };
+        (mark(100, 3, 0), mark(10_000_100, 3, 111_000_000))
+    }
+
+    const ASKED: Asked =
+        Asked { connections: 5, processes: 1, requests: Loop::Closed { in_flight: 1 }, bytes: 1_024 };
+
+    #[test]
+    fn cpu_is_divided_by_the_answers_inside_the_measurement() {
+        let (begin, end) = marks();
+        let report = LoadReport::new(ASKED, &outcome(), &begin, &end);
+        assert!((report.processes_cpu[0].us_per_request - 20.0).abs() < 1e-9);
+        assert!((report.processes_cpu[0].core_percent - 1.0).abs() < 1e-9);
+        assert!((report.load_us_per_request - 2.0).abs() < 1e-9);
+        assert!((report.total_us_per_request - 22.0).abs() < 1e-9);
+        assert!((report.others_core_percent - 10.0).abs() < 1e-9);
+        assert!((report.requests_per_second - 500.0).abs() < 1e-9);
+        assert!(report.ok && !report.processes_cpu[0].threads_changed);
+    }
+
+    #[test]
+    fn one_lost_answer_spoils_the_run() {
+        let (begin, end) = marks();
+        let mut lossy = outcome();
+        lossy.tally.lost = 1;
+        let report = LoadReport::new(ASKED, &lossy, &begin, &end);
+        assert!(!report.ok);
+        assert!(report.summary().contains("BROKEN"));
+    }
+
+    #[test]
+    fn a_run_without_answers_is_not_ok() {
+        let (begin, end) = marks();
+        assert!(!LoadReport::new(ASKED, &Outcome::default(), &begin, &end).ok);
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["a".to_owned(), "bb".into()], vec!["ccc".into(), "d".into()]];
+        assert_eq!(table(&rows), "a    bb\nccc  d\n");
+    }
+}

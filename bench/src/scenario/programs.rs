@@ -1,0 +1,72 @@
+//! Owns how gateway and backend are started for a recipe. Refuses to know what is measured.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+
+use crate::spawn::Spawned;
+use crate::trouble::Trouble;
+
+/// The gateway under test.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Its program.
+    pub program: PathBuf,
+    /// Flags beyond those that the recipe gives.
+    pub flags: Vec<String>,
+}
+
+/// A running program with the address that it listens on.
+#[derive(Debug)]
+pub struct Running {
+    process: Spawned,
+    /// Its first listener.
+    pub address: SocketAddr,
+}
+
+impl Running {
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Ends it, fast.
+    pub fn stop(mut self) -> Result<(), Trouble> {
+        self.process.stop(Signal::SIGINT)
+    }
+}
+
+/// Starts a backend that ends by itself after `seconds` at the latest.
+pub fn backend(bench: &Path, pin: Option<usize>, seconds: u64) -> Result<Running, Trouble> {
+    let mut arguments = words(&["backend", "--listen", "127.0.0.1:0", "--duration", &seconds.to_string()]);
+    if let Some(core) = pin {
+        arguments.extend(words(&["--pin", &core.to_string()]));
+    }
+    let process = Spawned::start(bench, "the backend", bench, &arguments)?;
+    Ok(Running { address: process.ready()?, process })
+}
+
+/// Starts a gateway from one Bolt listener to one Bolt upstream.
+pub fn gateway(
+    bench: &Path,
+    gateway: &Gateway,
+    engine: &str,
+    upstream: SocketAddr,
+    more: &[&str],
+) -> Result<Running, Trouble> {
+    let upstream = format!("bolt://{upstream}");
+    let mut arguments = words(&["run", "--listen", "bolt://127.0.0.1:0", "--upstream", &upstream]);
+    arguments.extend(words(&["--engine", engine, "--admin", "off"]));
+    arguments.extend(words(more));
+    arguments.extend(gateway.flags.iter().map(OsString::from));
+    let process = Spawned::start(bench, &format!("the gateway ({engine})"), &gateway.program, &arguments)?;
+    Ok(Running { address: process.ready()?, process })
+}
+
+/// As arguments of a command.
+pub fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}

@@ -1,0 +1,269 @@
+//! Owns the judgement of every answer and the counts that come of it. Pure: frames and times go in, a tally comes out, so that
+//! each way of lying has a test without a socket. Called by `fleet` for each frame that arrives.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bowline_protocols::bolt::Frame;
+use bowline_protocols::bolt::Kind;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::ledger::Answer;
+use crate::ledger::Ledger;
+use crate::stats::Latency;
+use crate::wire::Shape;
+
+/// What became of all requests of a run, warm-up included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Requests sent.
+    pub sent: u64,
+    /// Answered rightly.
+    pub answered: u64,
+    /// Answered with something that does not belong to the request, or framing that cannot be read.
+    pub corrupted: u64,
+    /// Second answers.
+    pub duplicates: u64,
+    /// Answers to nothing that was asked, and frames that are no answers.
+    pub unknown: u64,
+    /// Answered with a status other than 0, by status.
+    pub refused: BTreeMap<u16, u64>,
+    /// Never answered.
+    pub lost: u64,
+    /// Due, but not sent: the peer had not taken what was sent before.
+    pub unsent: u64,
+    /// Connections that could not be opened.
+    pub connect_failures: u64,
+    /// Connections that ended before their time.
+    pub connections_lost: u64,
+}
+
+impl Tally {
+    /// Everything that makes a run worthless.
+    pub fn broken(&self) -> u64 {
+        let refused: u64 = self.refused.values().sum();
+        self.corrupted
+            + self.duplicates
+            + self.unknown
+            + refused
+            + self.lost
+            + self.unsent
+            + self.connect_failures
+            + self.connections_lost
+    }
+
+    /// Adds the counts of another process.
+    pub fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.answered += other.answered;
+        self.corrupted += other.corrupted;
+        self.duplicates += other.duplicates;
+        self.unknown += other.unknown;
+        self.lost += other.lost;
+        self.unsent += other.unsent;
+        self.connect_failures += other.connect_failures;
+        self.connections_lost += other.connections_lost;
+        for (status, count) in &other.refused {
+            *self.refused.entry(*status).or_default() += count;
+        }
+    }
+}
+
+/// Judges answers.
+#[derive(Debug)]
+pub struct Verifier {
+    shape: Shape,
+    /// The counts so far.
+    pub tally: Tally,
+    /// Latencies of requests that were meant to go out inside the window, whenever they were answered: what is answered
+    /// late must not fall out of the statistics.
+    pub latency: Latency,
+    window: Range<u64>,
+}
+
+impl Verifier {
+    /// Counts nothing yet, and no latencies.
+    pub fn new(shape: Shape) -> Self {
+        Self { shape, tally: Tally::default(), latency: Latency::default(), window: 0..0 }
+    }
+
+    /// The shape of requests and answers.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// From now on latencies of requests meant to go out in `window_ns` count.
+    pub fn open_window(&mut self, window_ns: Range<u64>) {
+        self.window = window_ns;
+    }
+
+    /// Judges a frame that arrived on `connection` at `now_ns`.
+    pub fn on_frame(
+        &mut self,
+        connection: u64,
+        ledger: &mut Ledger,
+        frame: &Frame,
+        bytes: &[u8],
+        now_ns: u64,
+    ) {
+        if frame.kind != Kind::Response {
+            self.tally.unknown += 1;
+            return;
+        }
+        let intended_ns = match ledger.answer(frame.id) {
+            Answer::First { intended_ns } => intended_ns,
+            Answer::Again => {
+                self.tally.duplicates += 1;
+                return;
+            }
+            Answer::Unknown => {
+                self.tally.unknown += 1;
+                return;
+            }
+        };
+        if frame.status != 0 {
+            *self.tally.refused.entry(frame.status).or_default() += 1;
+            return;
+        }
+        if !self.shape.is_answer(connection, frame.id, frame, bytes) {
+            self.tally.corrupted += 1;
+            return;
+        }
+        self.tally.answered += 1;
+        if self.window.contains(&intended_ns) {
+            self.latency.record(now_ns.saturating_sub(intended_ns));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bowline_protocols::Limits;
+    use bowline_protocols::bolt;
+    use bowline_protocols::bolt::Decoded;
+    use bowline_protocols::bolt::ResponseParts;
+    use bowline_protocols::bolt::Version;
+
+    use super::*;
+    use crate::wire::ShapeOptions;
+
+    fn verifier() -> Verifier {
+        let options =
+            ShapeOptions { v2: false, crc: false, header: Vec::new(), content_bytes: 64, reply_bytes: 64 };
+        Verifier::new(Shape::new(&options).expect("valid"))
+    }
+
+    fn frame_of(bytes: &[u8]) -> Frame {
+        match bolt::decode(bytes, &Limits::default()).expect("it is well formed") {
+            Decoded::Frame(frame) => frame,
+            Decoded::Need(need) => panic!("{need} bytes are needed"),
+        }
+    }
+
+    /// The right answer to a request, but for the status.
+    fn answer(verifier: &Verifier, connection: u64, id: u32, status: u16) -> Vec<u8> {
+        let mut request = Vec::new();
+        verifier.shape.append_request(connection, id, &mut Vec::new(), &mut request);
+        let content = frame_of(&request).content.of(&request).to_vec();
+        let parts = ResponseParts {
+            version: Version::V1,
+            id,
+            codec: 1,
+            status,
+            crc: false,
+            class: b"",
+            header: b"",
+            content: &content,
+        };
+        let mut response = Vec::new();
+        bolt::encode_response(&parts, &mut response).expect("short");
+        response
+    }
+
+    fn feed(verifier: &mut Verifier, ledger: &mut Ledger, bytes: &[u8], now_ns: u64) {
+        verifier.on_frame(5, ledger, &frame_of(bytes), bytes, now_ns);
+    }
+
+    #[test]
+    fn a_right_answer_counts_once_and_then_as_duplicate() {
+        let (mut verifier, mut ledger) = (verifier(), Ledger::starting_at(1));
+        let id = ledger.send(0);
+        verifier.tally.sent += 1;
+        let bytes = answer(&verifier, 5, id, 0);
+        feed(&mut verifier, &mut ledger, &bytes, 9);
+        assert_eq!((verifier.tally.answered, verifier.tally.broken()), (1, 0));
+        feed(&mut verifier, &mut ledger, &bytes, 9);
+        assert_eq!((verifier.tally.answered, verifier.tally.duplicates), (1, 1));
+    }
+
+    #[test]
+    fn another_connections_answer_with_the_same_id_is_corrupted() {
+        let (mut verifier, mut ledger) = (verifier(), Ledger::starting_at(1));
+        let id = ledger.send(0);
+        let bytes = answer(&verifier, 6, id, 0);
+        feed(&mut verifier, &mut ledger, &bytes, 9);
+        assert_eq!((verifier.tally.answered, verifier.tally.corrupted), (0, 1));
+        assert_eq!(ledger.open(), 0, "it is not lost as well");
+    }
+
+    #[test]
+    fn answers_swapped_between_two_requests_are_both_corrupted() {
+        let (mut verifier, mut ledger) = (verifier(), Ledger::starting_at(1));
+        for (id, other) in [(ledger.send(0), 2), (ledger.send(0), 1)] {
+            let mut bytes = answer(&verifier, 5, other, 0);
+            bytes[5..9].copy_from_slice(&id.to_be_bytes());
+            feed(&mut verifier, &mut ledger, &bytes, 9);
+        }
+        assert_eq!((verifier.tally.answered, verifier.tally.corrupted), (0, 2));
+    }
+
+    #[test]
+    fn a_status_is_a_refusal_and_an_unasked_answer_is_unknown() {
+        let (mut verifier, mut ledger) = (verifier(), Ledger::starting_at(1));
+        let id = ledger.send(0);
+        for bytes in [answer(&verifier, 5, id, 6), answer(&verifier, 5, 77, 0)] {
+            feed(&mut verifier, &mut ledger, &bytes, 9);
+        }
+        assert_eq!((verifier.tally.refused.get(&6), verifier.tally.unknown), (Some(&1), 1));
+        let mut echo = Vec::new();
+        verifier.shape.append_request(5, ledger.send(0), &mut Vec::new(), &mut echo);
+        feed(&mut verifier, &mut ledger, &echo, 9);
+        assert_eq!(verifier.tally.unknown, 2, "a request is no answer");
+        assert_eq!(verifier.tally.answered, 0);
+    }
+
+    #[test]
+    fn latency_counts_by_when_a_request_was_meant_to_go_out() {
+        let (mut verifier, mut ledger) = (verifier(), Ledger::starting_at(1));
+        verifier.open_window(100..200);
+        for (intended, answered) in [(99, 150), (100, 5_000_100), (199, 9_000_199), (200, 201)] {
+            let id = ledger.send(intended);
+            let bytes = answer(&verifier, 5, id, 0);
+            feed(&mut verifier, &mut ledger, &bytes, answered);
+        }
+        assert_eq!((verifier.tally.answered, verifier.latency.count()), (4, 2));
+        assert!(verifier.latency.summary().p50_us >= 4_990.0);
+    }
+
+    #[test]
+    fn tallies_add_up() {
+        let one = Tally {
+            sent: 1,
+            answered: 2,
+            corrupted: 3,
+            duplicates: 4,
+            unknown: 5,
+            refused: BTreeMap::from([(6, 6)]),
+            lost: 7,
+            unsent: 8,
+            connect_failures: 9,
+            connections_lost: 10,
+        };
+        let mut sum = one.clone();
+        sum.add(&one);
+        assert_eq!(sum.broken(), 2 * one.broken());
+        assert_eq!(one.broken(), 3 + 4 + 5 + 6 + 7 + 8 + 9 + 10);
+        assert_eq!((sum.sent, sum.answered, sum.refused[&6]), (2, 4, 12));
+    }
+}
