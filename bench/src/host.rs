@@ -34,10 +34,21 @@ pub struct Cpu {
 
 /// The CPU time of a process and all its descendants.
 pub fn cpu_of_tree(pid: u32) -> Result<Cpu, Trouble> {
+    cpu_of_members(&tree(pid)?)
+}
+
+/// The CPU time of processes that [`tree`] gave. It reads only them, so it takes little from a load that is running.
+pub fn cpu_of_members(members: &[u32]) -> Result<Cpu, Trouble> {
     let mut sum = Cpu::default();
-    for member in tree(pid)? {
-        let tasks = fs::read_dir(format!("/proc/{member}/task"))
-            .map_err(Trouble::doing(format!("reading the threads of process {member}")))?;
+    for (at, member) in members.iter().enumerate() {
+        let tasks = match fs::read_dir(format!("/proc/{member}/task")) {
+            Ok(tasks) => tasks,
+            // A descendant may end at any time; the process that is watched may not.
+            Err(_) if at > 0 => continue,
+            Err(error) => {
+                return Err(Trouble::doing(format!("reading the threads of process {member}"))(error));
+            }
+        };
         for task in tasks.flatten() {
             // A thread that ended since it was listed has nothing to read any more.
             let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
@@ -114,18 +125,29 @@ fn parse_sockstat(text: &str) -> Option<u64> {
     pages.checked_mul(PAGE_BYTES)
 }
 
-/// How long the CPUs of this machine were busy so far, all together, in ns; in steps of 10 ms.
-pub fn machine_busy_ns() -> Result<u64, Trouble> {
-    let text = fs::read_to_string("/proc/stat").map_err(Trouble::doing("reading /proc/stat"))?;
-    parse_stat_busy(&text).ok_or_else(|| unreadable("stat", &text))
+/// How idle the CPUs of this machine were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Idle {
+    /// So far, all CPUs together. Idle time is measured where it begins and ends; busy time in the same file is sampled by
+    /// a tick, which misses most of what short wake-ups cost.
+    pub ns: u64,
+    /// How many there are.
+    pub cores: u64,
 }
 
-/// user, nice, system, then idle and iowait, then irq and softirq; what was stolen was not used here.
-fn parse_stat_busy(text: &str) -> Option<u64> {
+/// The machine's idle time now, in steps of 10 ms.
+pub fn machine_idle() -> Result<Idle, Trouble> {
+    let text = fs::read_to_string("/proc/stat").map_err(Trouble::doing("reading /proc/stat"))?;
+    parse_stat_idle(&text).ok_or_else(|| unreadable("stat", &text))
+}
+
+/// user, nice, system, then idle and iowait, on the line of all CPUs; then a line for each.
+fn parse_stat_idle(text: &str) -> Option<Idle> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<u64> = line.split_ascii_whitespace().map_while(|n| n.parse().ok()).collect();
-    let &[user, nice, system, _idle, _iowait, irq, softirq, ..] = ticks.as_slice() else { return None };
-    (user + nice + system + irq + softirq).checked_mul(TICK_NS)
+    let mut ticks = line.split_ascii_whitespace().skip(3).map_while(|n| n.parse::<u64>().ok());
+    let idle = ticks.next()?.checked_add(ticks.next()?)?;
+    let cores = text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
+    Some(Idle { ns: idle.checked_mul(TICK_NS)?, cores: cores as u64 })
 }
 
 /// How many descriptors a process has open.
@@ -135,8 +157,8 @@ pub fn descriptors_of(pid: u32) -> Result<usize, Trouble> {
     Ok(entries.count())
 }
 
-/// A process and all its descendants.
-fn tree(pid: u32) -> Result<Vec<u32>, Trouble> {
+/// A process, first, and all its descendants.
+pub fn tree(pid: u32) -> Result<Vec<u32>, Trouble> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let processes = fs::read_dir("/proc").map_err(Trouble::doing("reading /proc"))?;
     for entry in processes.flatten() {
@@ -268,10 +290,11 @@ mod tests {
     }
 
     #[test]
-    fn stat_says_how_busy_the_machine_was() {
-        let text = "cpu  100 10 20 9999 88 3 4 55 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
-        assert_eq!(parse_stat_busy(text), Some(137 * TICK_NS));
-        assert_eq!(parse_stat_busy("cpu  1 2 3\n"), None);
+    fn stat_says_how_idle_the_machine_was() {
+        let text =
+            "cpu  100 10 20 9999 88 3 4 55 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\nintr 1\n";
+        assert_eq!(parse_stat_idle(text), Some(Idle { ns: 10_087 * TICK_NS, cores: 2 }));
+        assert_eq!(parse_stat_idle("cpu  1 2 3\n"), None);
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub fn run(options: &LoadOptions, marks: &mut dyn Marks) -> Result<Outcome, Trou
     let warm_ns = fleet.now_ns() + nanoseconds(options.warmup);
     fleet.keep(&mut pace, warm_ns)?;
     marks.on_begin()?;
-    let own_before = host::cpu_of_tree(std::process::id())?;
+    let own_before = host::cpu_of_members(&[std::process::id()])?;
     let begin_ns = fleet.now_ns();
     let end_ns = begin_ns + nanoseconds(options.duration);
     fleet.verifier.open_window(begin_ns..end_ns);
@@ -117,7 +117,7 @@ pub fn run(options: &LoadOptions, marks: &mut dyn Marks) -> Result<Outcome, Trou
     fleet.keep(&mut pace, end_ns)?;
     let answered_in_window = fleet.verifier.tally.answered - answered_before;
     let window_ns = fleet.now_ns() - begin_ns;
-    let own_after = host::cpu_of_tree(std::process::id())?;
+    let own_after = host::cpu_of_members(&[std::process::id()])?;
     marks.on_end()?;
     fleet.drain(options.grace)?;
     Ok(Outcome {

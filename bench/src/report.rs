@@ -1,9 +1,12 @@
 //! Owns how results are said: one line of JSON for programs, a summary for people. Refuses to measure.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use crate::host;
 use crate::host::Cpu;
+use crate::host::Idle;
 use crate::load::Loop;
 use crate::load::Outcome;
 use crate::stats::Latency;
@@ -11,18 +14,40 @@ use crate::stats::LatencySummary;
 use crate::trouble::Trouble;
 use crate::verify::Tally;
 
-/// CPU marks of the processes that are watched, and of the whole machine.
+/// The process trees that are watched. They are looked up once, since that takes milliseconds.
+#[derive(Clone, Debug)]
+pub struct Watch(Vec<(u32, Vec<u32>)>);
+
+impl Watch {
+    /// Of these processes and the descendants that they have now.
+    pub fn new(pids: &[u32]) -> Result<Self, Trouble> {
+        pids.iter().map(|pid| Ok((*pid, host::tree(*pid)?))).collect::<Result<_, Trouble>>().map(Self)
+    }
+
+    /// Their CPU time so far, and the whole machine's.
+    pub fn mark(&self) -> Result<Mark, Trouble> {
+        let pids = self.0.iter().map(|(pid, members)| Ok((*pid, host::cpu_of_members(members)?)));
+        Ok(Mark {
+            pids: pids.collect::<Result<_, Trouble>>()?,
+            machine_idle: host::machine_idle()?,
+            at: Instant::now(),
+        })
+    }
+}
+
+/// CPU of the processes that are watched, and of the whole machine.
 #[derive(Clone, Debug)]
 pub struct Mark {
     pids: Vec<(u32, Cpu)>,
-    machine_busy_ns: u64,
+    machine_idle: Idle,
+    at: Instant,
 }
 
 impl Mark {
-    /// Now.
-    pub fn take(pids: &[u32]) -> Result<Self, Trouble> {
-        let pids = pids.iter().map(|pid| Ok((*pid, host::cpu_of_tree(*pid)?)));
-        Ok(Self { pids: pids.collect::<Result<_, Trouble>>()?, machine_busy_ns: host::machine_busy_ns()? })
+    /// How long all CPUs of the machine together were not idle until `end`, in ns.
+    fn machine_busy_ns(&self, end: &Self) -> f64 {
+        let all_ns = end.at.duration_since(self.at).as_nanos() as f64 * end.machine_idle.cores as f64;
+        all_ns - end.machine_idle.ns.saturating_sub(self.machine_idle.ns) as f64
     }
 }
 
@@ -113,8 +138,7 @@ impl LoadReport {
         let load_us_per_request = outcome.own_cpu_ns as f64 / 1e3 / answered;
         let total_us_per_request =
             load_us_per_request + processes_cpu.iter().map(|p| p.us_per_request).sum::<f64>();
-        let busy_ns = end.machine_busy_ns.saturating_sub(begin.machine_busy_ns) as f64;
-        let others_ns = (busy_ns - total_us_per_request * 1e3 * answered).max(0.0);
+        let others_ns = (begin.machine_busy_ns(end) - total_us_per_request * 1e3 * answered).max(0.0);
         let (in_flight, rate) = match asked.requests {
             Loop::Closed { in_flight } => (Some(in_flight), None),
             Loop::Open { rate } => (None, Some(rate)),
@@ -207,6 +231,8 @@ pub fn table(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn outcome() -> Outcome {

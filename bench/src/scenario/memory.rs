@@ -217,9 +217,9 @@ fn baseline(bench: &Path, options: &MemoryOptions, upstream: SocketAddr) -> Resu
     let flags = ["--max-connections", &limit];
     let running = programs::gateway(bench, &options.gateway, &options.engine, upstream, &flags)?;
     let fresh = settled(running.pid())?;
+    let descriptors_fresh = host::descriptors_of(running.pid())?;
     let mut fleet = fleet(running.address, options.warm_connections, &options.shape)?;
     fleet.connect()?;
-    let descriptors_before = host::descriptors_of(running.pid())?;
     let mut pace = Pace::Closed { in_flight: 1, left: Some(options.connections as u64) };
     let deadline_ns = fleet.now_ns() + (WARM_MAX + options.grace).as_nanos() as u64;
     fleet.keep(&mut pace, deadline_ns)?;
@@ -227,7 +227,7 @@ fn baseline(bench: &Path, options: &MemoryOptions, upstream: SocketAddr) -> Resu
     fleet.drain(options.grace)?;
     let tally = fleet.verifier.tally.clone();
     drop(fleet);
-    wait_for_descriptors(running.pid(), descriptors_before.saturating_sub(options.warm_connections))?;
+    wait_for_descriptors(running.pid(), descriptors_fresh)?;
     let memory = settled(running.pid())?;
     running.stop()?;
     let ok = tally.broken() == 0 && tally.answered == options.connections as u64;

@@ -19,6 +19,7 @@ use crate::pace::Share;
 use crate::report::Asked;
 use crate::report::LoadReport;
 use crate::report::Mark;
+use crate::report::Watch;
 use crate::spawn::Spawned;
 use crate::trouble::Trouble;
 
@@ -61,7 +62,7 @@ fn run_here(options: &SpreadOptions) -> Result<(Outcome, [Mark; 2]), Trouble> {
     if let Some(core) = options.pin {
         host::pin(core)?;
     }
-    let mut marks = Sampler { pids: &options.pids, marks: Vec::new() };
+    let mut marks = Sampler { watch: Watch::new(&options.pids)?, marks: Vec::new() };
     let outcome = load::run(&options.load, &mut marks)?;
     let marks =
         <[Mark; 2]>::try_from(marks.marks).map_err(|_| Trouble::Broken("a load run has two marks".into()))?;
@@ -69,18 +70,18 @@ fn run_here(options: &SpreadOptions) -> Result<(Outcome, [Mark; 2]), Trouble> {
 }
 
 /// Samples at both marks.
-struct Sampler<'a> {
-    pids: &'a [u32],
+struct Sampler {
+    watch: Watch,
     marks: Vec<Mark>,
 }
 
-impl Marks for Sampler<'_> {
+impl Marks for Sampler {
     fn on_connected(&mut self) -> Result<(), Trouble> {
         Ok(())
     }
 
     fn on_begin(&mut self) -> Result<(), Trouble> {
-        self.marks.push(Mark::take(self.pids)?);
+        self.marks.push(self.watch.mark()?);
         Ok(())
     }
 
@@ -104,13 +105,14 @@ fn run_apart(
     for worker in &workers {
         worker.next_line(CONNECTED_MAX)?;
     }
+    let watch = Watch::new(&options.pids)?;
     for worker in &mut workers {
         worker.tell(GO)?;
     }
     thread::sleep(options.load.warmup);
-    let begin = Mark::take(&options.pids)?;
+    let begin = watch.mark()?;
     thread::sleep(options.load.duration);
-    let end = Mark::take(&options.pids)?;
+    let end = watch.mark()?;
     let mut whole = Outcome::default();
     for worker in &workers {
         let line = worker.next_line(options.load.grace + RESULT_MAX)?;
