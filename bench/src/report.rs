@@ -249,9 +249,14 @@ mod tests {
     }
 
     fn marks() -> (Mark, Mark) {
-        let mark =
-            |ns, threads, machine_busy_ns| Mark { pids: vec![(7, Cpu { ns, threads })], machine_busy_ns };
-        (mark(100, 3, 0), mark(10_000_100, 3, 111_000_000))
+        let begin = Instant::now();
+        let mark = |ns, idle_ns, seconds| Mark {
+            pids: vec![(7, Cpu { ns, threads: 3 })],
+            machine_idle: Idle { ns: idle_ns, cores: 2 },
+            at: begin + Duration::from_secs(seconds),
+        };
+        // One second of two cores, of which 1.889 s were idle.
+        (mark(100, 5_000_000_000, 0), mark(10_000_100, 6_889_000_000, 1))
     }
 
     const ASKED: Asked =
