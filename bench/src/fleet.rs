@@ -137,7 +137,10 @@ impl Fleet {
     pub fn connect(&mut self) -> Result<(), Trouble> {
         let deadline_ns = self.now_ns() + CONNECT_NS_MAX;
         while self.next_to_open < self.connections.len() || self.opening > 0 {
-            if self.now_ns() >= deadline_ns || self.interrupted {
+            if self.interrupted {
+                return Err(Trouble::Broken("interrupted while connecting".into()));
+            }
+            if self.now_ns() >= deadline_ns {
                 return Err(Trouble::Broken(format!(
                     "{} of {} connections to {} opened in {} s",
                     self.next_to_open - self.opening,

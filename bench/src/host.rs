@@ -133,6 +133,8 @@ pub struct Idle {
     pub ns: u64,
     /// How many there are.
     pub cores: u64,
+    /// How often they changed from one thread, or none, to another.
+    pub switches: u64,
 }
 
 /// The machine's idle time now, in steps of 10 ms.
@@ -141,13 +143,14 @@ pub fn machine_idle() -> Result<Idle, Trouble> {
     parse_stat_idle(&text).ok_or_else(|| unreadable("stat", &text))
 }
 
-/// user, nice, system, then idle and iowait, on the line of all CPUs; then a line for each.
+/// user, nice, system, then idle and iowait, on the line of all CPUs; then a line for each; later `ctxt`.
 fn parse_stat_idle(text: &str) -> Option<Idle> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let mut ticks = line.split_ascii_whitespace().skip(3).map_while(|n| n.parse::<u64>().ok());
     let idle = ticks.next()?.checked_add(ticks.next()?)?;
     let cores = text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
-    Some(Idle { ns: idle.checked_mul(TICK_NS)?, cores: cores as u64 })
+    let switches = text.lines().find_map(|line| line.strip_prefix("ctxt "))?.trim().parse().ok()?;
+    Some(Idle { ns: idle.checked_mul(TICK_NS)?, cores: cores as u64, switches })
 }
 
 /// How many descriptors a process has open.
@@ -292,8 +295,8 @@ mod tests {
     #[test]
     fn stat_says_how_idle_the_machine_was() {
         let text =
-            "cpu  100 10 20 9999 88 3 4 55 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\nintr 1\n";
-        assert_eq!(parse_stat_idle(text), Some(Idle { ns: 10_087 * TICK_NS, cores: 2 }));
+            "cpu  100 10 20 9999 88 3 4 55 0 0\ncpu0 1 1 1 1 1 1\ncpu1 1 1 1 1 1 1\nintr 1 2\nctxt 77\n";
+        assert_eq!(parse_stat_idle(text), Some(Idle { ns: 10_087 * TICK_NS, cores: 2, switches: 77 }));
         assert_eq!(parse_stat_idle("cpu  1 2 3\n"), None);
     }
 

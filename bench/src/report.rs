@@ -44,10 +44,13 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// How long all CPUs of the machine together were not idle until `end`, in ns.
+    /// How long all CPUs of the machine together worked for some thread until `end`, in ns: what was not idle, but for
+    /// what it takes to enter and leave idleness, which no thread is charged for.
     fn machine_busy_ns(&self, end: &Self) -> f64 {
         let all_ns = end.at.duration_since(self.at).as_nanos() as f64 * end.machine_idle.cores as f64;
-        all_ns - end.machine_idle.ns.saturating_sub(self.machine_idle.ns) as f64
+        let idle_ns = end.machine_idle.ns.saturating_sub(self.machine_idle.ns) as f64;
+        let switches = end.machine_idle.switches.saturating_sub(self.machine_idle.switches) as f64;
+        all_ns - idle_ns - switches * SWITCH_NS
     }
 }
 
@@ -97,7 +100,7 @@ pub struct LoadReport {
     pub load_us_per_request: f64,
     /// Load generator and all watched processes together, per answered request.
     pub total_us_per_request: f64,
-    /// What other processes took meanwhile, in percent of one core; true only when all processes of the run are watched.
+    /// About what other processes took meanwhile, in percent of one core; only when all processes of the run are watched.
     pub others_core_percent: f64,
 }
 
@@ -229,6 +232,10 @@ pub fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
+/// What a change between a thread and idleness takes beside what threads are charged for. Measured on a 2-core virtual
+/// machine with nothing else running, from 1,000 to 40,000 requests per second: 1.9 to 3.5 us.
+const SWITCH_NS: f64 = 2_500.0;
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -250,13 +257,13 @@ mod tests {
 
     fn marks() -> (Mark, Mark) {
         let begin = Instant::now();
-        let mark = |ns, idle_ns, seconds| Mark {
+        let mark = |ns, idle_ns, seconds, switches| Mark {
             pids: vec![(7, Cpu { ns, threads: 3 })],
-            machine_idle: Idle { ns: idle_ns, cores: 2 },
+            machine_idle: Idle { ns: idle_ns, cores: 2, switches },
             at: begin + Duration::from_secs(seconds),
         };
-        // One second of two cores, of which 1.889 s were idle.
-        (mark(100, 5_000_000_000, 0), mark(10_000_100, 6_889_000_000, 1))
+        // One second of two cores, of which 1.889 s were idle less what 4,000 switches take.
+        (mark(100, 5_000_000_000, 0, 7), mark(10_000_100, 6_879_000_000, 1, 4_007))
     }
 
     const ASKED: Asked =
