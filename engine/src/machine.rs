@@ -357,6 +357,8 @@ pub struct Context<'a, A: Application> {
     pub last_active: Time,
     /// Bytes of output that wait, without those of this call.
     pub output_bytes: usize,
+    /// Bytes that were read and wait for more ([`Context::need`]): how far a large message has come.
+    pub input_bytes: usize,
     /// What the worker that runs this call owns.
     pub local: &'a mut A::Local,
     /// The buffer pool.

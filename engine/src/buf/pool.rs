@@ -11,11 +11,13 @@ use crossbeam::queue::ArrayQueue;
 
 use super::block::Block;
 
-/// Capacities of the pooled classes, in bytes; larger blocks are rounded up to a power of two and not kept.
+/// Capacities of the pooled classes, in bytes; larger blocks are whole pages and not kept.
 const CLASSES: [usize; 9] = [256, 512, 1024, 2048, 4096, 8192, 16 * 1024, 32 * 1024, 64 * 1024];
 
 /// Free bytes that one class keeps at most.
 const CLASS_KEEP_BYTES: usize = 2 * 1024 * 1024;
+/// Blocks above the largest class are whole pages.
+const PAGE_BYTES: usize = 4096;
 
 /// A shared pool of blocks. Cloning shares it.
 #[derive(Clone)]
@@ -68,7 +70,7 @@ impl Pool {
     /// A block of at least `bytes`, or nothing at the ceiling.
     pub(super) fn take(&self, bytes: usize) -> Option<Block> {
         let class = class_of(bytes);
-        let capacity = class.map_or_else(|| bytes.next_power_of_two(), |class| CLASSES[class]);
+        let capacity = class.map_or_else(|| bytes.next_multiple_of(PAGE_BYTES), |class| CLASSES[class]);
         let before = self.0.charged_bytes.fetch_add(capacity, Ordering::Relaxed);
         if before + capacity > self.0.ceiling_bytes {
             self.0.charged_bytes.fetch_sub(capacity, Ordering::Relaxed);
@@ -198,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn large_blocks_are_powers_of_two_and_not_kept() {
+    fn large_blocks_are_whole_pages_and_not_kept() {
         let pool = Pool::new(1 << 30);
         let block = pool.take(100_000).expect("fits");
-        assert_eq!(block.capacity(), 131_072);
+        assert_eq!(block.capacity(), 102_400);
         Pool::give_back(block);
         assert_eq!(pool.stats().idle_bytes, 0);
     }

@@ -32,6 +32,11 @@ impl OutputQueue {
         self.bytes
     }
 
+    /// Pieces that wait.
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// True if nothing waits.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()

@@ -1,0 +1,249 @@
+//! The part of a slot that everybody may read: figures for `/connections`, the watchdog and the timer wheel.
+//!
+//! All of it is atomic, so that reading stops nobody. The holder of the slot writes it; the leader of a reactor also
+//! writes the timer hints. It owns no connection and decides nothing.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use crate::time::Tick;
+
+/// [`Shared::listener`] of a connection that this side opened.
+pub(crate) const NO_LISTENER: u16 = u16::MAX;
+
+/// What a slot shows.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// The truth about when the connection wants to be called (O11).
+    pub(crate) deadline: AtomicU32,
+    /// The tick of the nearer filed wheel entry, [`Tick::NEVER`] without one. Survives the reuse of the slot.
+    pub(crate) near: AtomicU32,
+    /// The tick of the farther filed wheel entry, as `near`.
+    pub(crate) far: AtomicU32,
+    opened: AtomicU32,
+    last_active: AtomicU32,
+    memory_bytes: AtomicU32,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    requests: AtomicU32,
+    in_flight: AtomicU16,
+    state: AtomicU8,
+    live: AtomicU8,
+    peer_high: AtomicU64,
+    peer_low: AtomicU64,
+    peer_port: AtomicU16,
+    listener: AtomicU16,
+    /// The reactor whose epoll set reports it and whose wheel files it.
+    home: AtomicU16,
+    /// The epoll interest it is armed with; 0 with `disarmed`.
+    armed: AtomicU8,
+    watch: AtomicU8,
+}
+
+/// [`Shared::watch`]: it is armed.
+const ARMED: u8 = 1;
+/// [`Shared::watch`]: it wants to be read.
+const READING: u8 = 2;
+
+/// Adds without a locked instruction: only the holder of the slot writes.
+fn add(cell: &AtomicU64, count: u64) {
+    cell.store(cell.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}
+
+impl Shared {
+    /// Timer hints of a slot that was never used.
+    pub(crate) fn unused() -> Shared {
+        let never = || AtomicU32::new(Tick::NEVER.0);
+        Shared { deadline: never(), near: never(), far: never(), ..Shared::default() }
+    }
+
+    /// Starts over for a new connection; the hints stay, since the wheel still holds their entries.
+    pub(crate) fn open(&self, now: Tick, home: usize, peer: Option<SocketAddr>, listener: u16) {
+        self.deadline.store(Tick::NEVER.0, Ordering::SeqCst);
+        self.opened.store(now.0, Ordering::Relaxed);
+        self.last_active.store(now.0, Ordering::Relaxed);
+        for cell in [&self.bytes_in, &self.bytes_out] {
+            cell.store(0, Ordering::Relaxed);
+        }
+        for cell in [&self.requests, &self.memory_bytes] {
+            cell.store(0, Ordering::Relaxed);
+        }
+        self.in_flight.store(0, Ordering::Relaxed);
+        self.state.store(0, Ordering::Relaxed);
+        self.watch.store(0, Ordering::Relaxed);
+        self.set_home(home);
+        self.listener.store(listener, Ordering::Relaxed);
+        self.set_peer(peer.unwrap_or(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)));
+        self.live.store(1, Ordering::Release);
+    }
+
+    /// The connection is gone.
+    pub(crate) fn close(&self) {
+        self.deadline.store(Tick::NEVER.0, Ordering::SeqCst);
+        self.watch.store(0, Ordering::Relaxed);
+        self.live.store(0, Ordering::Release);
+    }
+
+    /// True while a connection has the slot.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire) == 1
+    }
+
+    /// Publishes the peer.
+    pub(crate) fn set_peer(&self, peer: SocketAddr) {
+        let ip = match peer.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let bits = ip.to_bits();
+        self.peer_high.store((bits >> 64) as u64, Ordering::Relaxed);
+        self.peer_low.store(bits as u64, Ordering::Relaxed);
+        self.peer_port.store(peer.port(), Ordering::Relaxed);
+    }
+
+    /// The peer; the unspecified address while it is not known.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        let high = u128::from(self.peer_high.load(Ordering::Relaxed));
+        let low = u128::from(self.peer_low.load(Ordering::Relaxed));
+        let ip = Ipv6Addr::from_bits(high << 64 | low).to_canonical();
+        SocketAddr::new(ip, self.peer_port.load(Ordering::Relaxed))
+    }
+
+    /// The listener that accepted it, [`NO_LISTENER`] if this side opened it.
+    pub(crate) fn listener(&self) -> u16 {
+        self.listener.load(Ordering::Relaxed)
+    }
+
+    /// Its home reactor.
+    pub(crate) fn home(&self) -> usize {
+        usize::from(self.home.load(Ordering::Relaxed))
+    }
+
+    /// Moves it to another reactor; the holder has removed it from the epoll set of the old one.
+    pub(crate) fn set_home(&self, home: usize) {
+        self.home.store(u16::try_from(home).expect("there are few reactors"), Ordering::Relaxed);
+    }
+
+    /// Publishes what it is armed with: nothing while it is not armed.
+    pub(crate) fn set_armed(&self, interest: Option<u8>, reading: bool) {
+        self.armed.store(interest.unwrap_or(0), Ordering::Relaxed);
+        let watch = if interest.is_some() { ARMED } else { 0 } | if reading { READING } else { 0 };
+        self.watch.store(watch, Ordering::Relaxed);
+    }
+
+    /// What it is armed with.
+    pub(crate) fn armed(&self) -> Option<u8> {
+        let armed = self.watch.load(Ordering::Relaxed) & ARMED != 0;
+        armed.then(|| self.armed.load(Ordering::Relaxed))
+    }
+
+    /// Its oneshot event fired.
+    pub(crate) fn set_disarmed(&self) {
+        self.watch.store(self.watch.load(Ordering::Relaxed) & !ARMED, Ordering::Relaxed);
+    }
+
+    /// True if it wants to be read although no event can wake it: the watchdog's question.
+    pub(crate) fn reads_unarmed(&self) -> bool {
+        self.watch.load(Ordering::Relaxed) == READING
+    }
+
+    /// When it was opened.
+    pub(crate) fn opened(&self) -> Tick {
+        Tick(self.opened.load(Ordering::Relaxed))
+    }
+
+    /// When it was last active.
+    pub(crate) fn last_active(&self) -> Tick {
+        Tick(self.last_active.load(Ordering::Relaxed))
+    }
+
+    /// It is active now.
+    pub(crate) fn set_active(&self, now: Tick) {
+        self.last_active.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that were received.
+    pub(crate) fn count_in(&self, bytes: usize) {
+        add(&self.bytes_in, bytes as u64);
+    }
+
+    /// Counts bytes that were sent.
+    pub(crate) fn count_out(&self, bytes: usize) {
+        add(&self.bytes_out, bytes as u64);
+    }
+
+    /// Counts requests.
+    pub(crate) fn count_requests(&self, count: u32) {
+        let sum = self.requests.load(Ordering::Relaxed).wrapping_add(count);
+        self.requests.store(sum, Ordering::Relaxed);
+    }
+
+    /// Publishes the requests in flight.
+    pub(crate) fn set_in_flight(&self, in_flight: u32) {
+        self.in_flight.store(u16::try_from(in_flight).unwrap_or(u16::MAX), Ordering::Relaxed);
+    }
+
+    /// Publishes the application's state byte.
+    pub(crate) fn set_state(&self, state: u8) {
+        self.state.store(state, Ordering::Relaxed);
+    }
+
+    /// Publishes the buffer memory that it is charged with.
+    pub(crate) fn set_memory(&self, bytes: usize) {
+        self.memory_bytes.store(u32::try_from(bytes).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Bytes received and sent.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
+    }
+
+    /// Requests counted.
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests in flight.
+    pub(crate) fn in_flight(&self) -> u32 {
+        u32::from(self.in_flight.load(Ordering::Relaxed))
+    }
+
+    /// The application's state byte.
+    pub(crate) fn state(&self) -> u8 {
+        self.state.load(Ordering::Relaxed)
+    }
+
+    /// Buffer memory that it is charged with.
+    pub(crate) fn memory_bytes(&self) -> u32 {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_survives_its_packing() {
+        let shared = Shared::unused();
+        for peer in ["127.0.0.1:80", "[2001:db8::1]:443", "255.255.255.255:65535"] {
+            let peer: SocketAddr = peer.parse().expect("a test address");
+            shared.set_peer(peer);
+            assert_eq!(shared.peer(), peer);
+        }
+    }
+
+    #[test]
+    fn reopening_clears_figures_and_keeps_hints() {
+        let shared = Shared::unused();
+        shared.open(Tick(1), 0, None, 3);
+        shared.count_in(5);
+        shared.set_state(2);
+        shared.near.store(77, Ordering::SeqCst);
+        shared.close();
+        assert!(!shared.is_live());
+        shared.open(Tick(9), 1, None, NO_LISTENER);
+        assert_eq!((shared.bytes(), shared.state(), shared.home()), ((0, 0), 0, 1));
+        assert_eq!(shared.near.load(Ordering::SeqCst), 77);
+    }
+}
