@@ -1,0 +1,190 @@
+//! One epoll set with an eventfd in it: registers sockets oneshot, waits, and can be woken from any thread.
+//!
+//! It knows tokens, not connections. Every method may be called from any thread; only one thread waits at a time (O9).
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// The token of the eventfd.
+pub(crate) const WAKE: u64 = u64::MAX;
+
+/// What a socket is armed for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Interest(pub(crate) u8);
+
+impl Interest {
+    /// Only errors.
+    pub(crate) const NONE: Interest = Interest(0);
+    /// Readable.
+    pub(crate) const IN: Interest = Interest(1);
+    /// Writable.
+    pub(crate) const OUT: Interest = Interest(2);
+    /// The peer shut its write side.
+    pub(crate) const PEER_SHUT: Interest = Interest(4);
+
+    /// Both.
+    pub(crate) const fn and(self, other: Interest) -> Interest {
+        Interest(self.0 | other.0)
+    }
+
+    fn flags(self) -> EpollFlags {
+        let mut flags = EpollFlags::EPOLLONESHOT;
+        flags.set(EpollFlags::EPOLLIN, self.0 & 1 != 0);
+        flags.set(EpollFlags::EPOLLOUT, self.0 & 2 != 0);
+        flags.set(EpollFlags::EPOLLRDHUP, self.0 & 4 != 0);
+        flags
+    }
+}
+
+/// Room for the events of one wait.
+pub(crate) struct Events(Box<[EpollEvent]>);
+
+impl Events {
+    /// Room for `count` events.
+    pub(crate) fn with_capacity(count: usize) -> Events {
+        Events(vec![EpollEvent::empty(); count].into_boxed_slice())
+    }
+}
+
+/// An epoll set.
+pub(crate) struct Poller {
+    epoll: Epoll,
+    wake: EventFd,
+}
+
+impl Poller {
+    /// A new set.
+    pub(crate) fn new() -> io::Result<Poller> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        // Edge-triggered, and never read: every write reports once, which saves the read.
+        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, WAKE))?;
+        Ok(Poller { epoll, wake })
+    }
+
+    /// Registers a socket, oneshot.
+    pub(crate) fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
+    }
+
+    /// Registers a listening socket: level-triggered, without oneshot (O12).
+    pub(crate) fn add_listener(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+        Ok(self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
+    }
+
+    /// Arms a registered socket again.
+    pub(crate) fn arm(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
+    }
+
+    /// Removes a socket.
+    pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(self.epoll.delete(socket)?)
+    }
+
+    /// Waits for at most `timeout_ms` (for ever without one) and hands out tokens with what was reported. An
+    /// interrupted wait reports nothing.
+    pub(crate) fn wait(
+        &self,
+        events: &mut Events,
+        timeout_ms: Option<u64>,
+        mut each: impl FnMut(u64, Ready),
+    ) -> io::Result<usize> {
+        let timeout = match timeout_ms {
+            None => EpollTimeout::NONE,
+            Some(ms) => EpollTimeout::try_from(ms.min(60_000)).unwrap_or(EpollTimeout::ZERO),
+        };
+        let count = match self.epoll.wait(&mut events.0, timeout) {
+            Ok(count) => count,
+            Err(nix::errno::Errno::EINTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        for event in &events.0[..count] {
+            each(event.data(), Ready(event.events()));
+        }
+        Ok(count)
+    }
+
+    /// Wakes whoever waits, or the next wait.
+    pub(crate) fn wake(&self) {
+        // A full counter means that a wake-up is pending already.
+        let _ = self.wake.write(1);
+    }
+}
+
+/// What was reported of a socket.
+#[derive(Clone, Copy)]
+pub(crate) struct Ready(EpollFlags);
+
+impl Ready {
+    /// Readable.
+    pub(crate) fn is_in(self) -> bool {
+        self.0.contains(EpollFlags::EPOLLIN)
+    }
+
+    /// Writable.
+    pub(crate) fn is_out(self) -> bool {
+        self.0.contains(EpollFlags::EPOLLOUT)
+    }
+
+    /// The peer shut its write side.
+    pub(crate) fn is_peer_shut(self) -> bool {
+        self.0.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP)
+    }
+
+    /// Error, or both directions shut.
+    pub(crate) fn is_broken(self) -> bool {
+        self.0.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn wait(poller: &Poller) -> Vec<u64> {
+        let mut tokens = Vec::new();
+        poller
+            .wait(&mut Events::with_capacity(8), Some(0), |token, _| tokens.push(token))
+            .expect("epoll works");
+        tokens
+    }
+
+    #[test]
+    fn a_oneshot_socket_reports_once_until_it_is_armed_again() {
+        let poller = Poller::new().expect("epoll works");
+        let (near, mut far) = UnixStream::pair().expect("sockets work");
+        poller.add(&near, 7, Interest::IN).expect("epoll works");
+        far.write_all(b"x").expect("the pair is open");
+        assert_eq!(wait(&poller), [7]);
+        assert!(wait(&poller).is_empty());
+        poller.arm(&near, 7, Interest::IN).expect("epoll works");
+        assert_eq!(wait(&poller), [7]);
+    }
+
+    #[test]
+    fn a_socket_armed_for_nothing_still_reports_that_it_broke() {
+        let poller = Poller::new().expect("epoll works");
+        let (near, far) = UnixStream::pair().expect("sockets work");
+        poller.add(&near, 7, Interest::NONE).expect("epoll works");
+        drop(far);
+        assert_eq!(wait(&poller), [7]);
+    }
+
+    #[test]
+    fn a_wake_up_reports_once_and_is_never_lost() {
+        let poller = Poller::new().expect("epoll works");
+        poller.wake();
+        poller.wake();
+        assert_eq!(wait(&poller), [WAKE]);
+        assert!(wait(&poller).is_empty());
+        poller.wake();
+        assert_eq!(wait(&poller), [WAKE]);
+    }
+}
