@@ -5,3 +5,15 @@
 pub mod time;
 pub mod buf;
 pub mod machine;
+pub mod options;
+pub mod stats;
+mod sync;
+mod slot;
+#[cfg(not(loom))]
+mod timer;
+#[cfg(not(loom))]
+mod sys;
+#[cfg(not(loom))]
+mod driver;
+#[cfg(not(loom))]
+pub mod engine;

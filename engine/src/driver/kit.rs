@@ -1,0 +1,206 @@
+//! What a thread that runs machines owns: the application's local state, effects, read buffers, spare boxes, randomness.
+//!
+//! One kit per worker, used by one call at a time and never shared. It knows no socket and no queue. Every driver makes
+//! its own and calls [`Kit::settle`] at the end of each batch.
+
+use crate::buf::{Chunk, Piece, Pool};
+use crate::driver::core::Load;
+use crate::machine::{Application, Effects};
+
+/// Bytes of one chunk that reads go into.
+pub(crate) const READ_CHUNK_BYTES: usize = 64 << 10;
+/// A read is not begun with less room than this.
+const READ_ROOM_MIN: usize = 8 << 10;
+/// Chunks with pieces still out that a worker waits for; more are left to whoever returns their last piece.
+const PARKED_CHUNKS_MAX: usize = 4;
+/// Boxes for connections under load that are kept for the next one.
+const SPARE_LOADS_MAX: usize = 256;
+
+/// What a worker owns.
+pub(crate) struct Kit<A: Application> {
+    /// The application's state of this worker.
+    pub(crate) local: A::Local,
+    /// The process-wide pool.
+    pub(crate) pool: Pool,
+    /// Filled by a machine during a call, emptied after it.
+    pub(crate) effects: Effects<A>,
+    /// The memory of the running batch.
+    pub(crate) batch: Batch,
+    /// Randomness for machines.
+    pub(crate) random: Random,
+    spare_loads: Vec<Box<Load>>,
+}
+
+impl<A: Application> Kit<A> {
+    /// The kit of a worker; a seed makes its randomness repeat.
+    pub(crate) fn new(local: A::Local, pool: Pool, seed: u64) -> Kit<A> {
+        Kit {
+            local,
+            batch: Batch::new(pool.clone()),
+            pool,
+            effects: Effects::default(),
+            random: Random(seed | 1),
+            spare_loads: Vec::new(),
+        }
+    }
+
+    /// A box for a connection that comes under load.
+    pub(crate) fn take_load(&mut self) -> Box<Load> {
+        self.spare_loads.pop().unwrap_or_default()
+    }
+
+    /// Takes an empty box back.
+    pub(crate) fn keep_load(&mut self, load: Box<Load>) {
+        if self.spare_loads.len() < SPARE_LOADS_MAX {
+            self.spare_loads.push(load);
+        }
+    }
+
+    /// Ends a batch: chunks whose pieces all came back are used again.
+    pub(crate) fn settle(&mut self) {
+        self.batch.settle();
+    }
+
+    /// Frees what is only worth keeping while there is work; called before the worker sleeps.
+    pub(crate) fn rest(&mut self) {
+        self.batch.settle();
+        self.batch.spare.clear();
+        self.spare_loads.truncate(SPARE_LOADS_MAX / 4);
+    }
+}
+
+/// A xorshift generator: fast, seeded, not for secrets.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// The next number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+/// The chunks of a batch.
+pub(crate) struct Batch {
+    pool: Pool,
+    /// Where the next read goes.
+    reading: Option<Chunk>,
+    /// Where small output is carved from.
+    carving: Option<Chunk>,
+    /// Full ones of this batch, and ones of earlier batches whose pieces are still out.
+    used: Vec<Chunk>,
+    /// Empty ones.
+    spare: Vec<Chunk>,
+}
+
+impl Batch {
+    fn new(pool: Pool) -> Batch {
+        Batch { pool, reading: None, carving: None, used: Vec::new(), spare: Vec::new() }
+    }
+
+    /// The chunk for the next read, with no byte waiting in it and room for `bytes` beside a read. Nothing at the
+    /// pool's ceiling.
+    pub(crate) fn reading(&mut self, bytes: usize) -> Option<&mut Chunk> {
+        let room = bytes + READ_ROOM_MIN;
+        if self.reading.as_ref().is_none_or(|chunk| chunk.spare_bytes() < room) {
+            let fresh = self.fresh(READ_CHUNK_BYTES.max(room))?;
+            self.used.extend(self.reading.replace(fresh));
+        }
+        self.reading.as_mut()
+    }
+
+    /// Takes the chunk that was just read into, for as long as a machine consumes from it.
+    pub(crate) fn take_reading(&mut self) -> Option<Chunk> {
+        self.reading.take()
+    }
+
+    /// Puts it back; no byte waits in it.
+    pub(crate) fn put_reading(&mut self, chunk: Chunk) {
+        debug_assert!(chunk.is_empty(), "what waits belongs to a connection and was moved there");
+        self.reading = Some(chunk);
+    }
+
+    /// A copy of `bytes` out of the batch's memory. Nothing at the pool's ceiling.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Option<Piece> {
+        if self.carving.as_ref().is_none_or(|chunk| chunk.spare_bytes() < bytes.len()) {
+            let fresh = self.fresh(READ_CHUNK_BYTES.max(bytes.len()))?;
+            self.used.extend(self.carving.replace(fresh));
+        }
+        self.carving.as_mut().map(|chunk| chunk.carve(bytes))
+    }
+
+    fn fresh(&mut self, bytes: usize) -> Option<Chunk> {
+        match self.spare.pop_if(|chunk| chunk.capacity() >= bytes) {
+            Some(chunk) => Some(chunk),
+            None => Chunk::take(&self.pool, bytes),
+        }
+    }
+
+    fn settle(&mut self) {
+        for chunk in [&mut self.reading, &mut self.carving] {
+            if let Some(mut full) = chunk.take_if(|chunk| chunk.spare_bytes() < chunk.capacity()) {
+                if full.reset() {
+                    *chunk = Some(full);
+                } else {
+                    self.used.push(full);
+                }
+            }
+        }
+        let spare = &mut self.spare;
+        for mut chunk in std::mem::take(&mut self.used) {
+            if chunk.reset() {
+                if chunk.capacity() == READ_CHUNK_BYTES && spare.len() < PARKED_CHUNKS_MAX {
+                    spare.push(chunk);
+                }
+            } else if self.used.len() < PARKED_CHUNKS_MAX {
+                self.used.push(chunk);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_uses_its_chunk_again_when_every_piece_came_back() {
+        let pool = Pool::new(1 << 20);
+        let mut batch = Batch::new(pool.clone());
+        let piece = batch.copy(b"hello").expect("below the ceiling");
+        batch.settle();
+        assert_eq!(pool.stats().charged_bytes, READ_CHUNK_BYTES);
+        drop(piece);
+        batch.settle();
+        batch.copy(b"again").expect("below the ceiling");
+        assert_eq!(pool.stats().charged_bytes, READ_CHUNK_BYTES);
+    }
+
+    #[test]
+    fn parked_chunks_are_bounded() {
+        let pool = Pool::new(64 << 20);
+        let mut batch = Batch::new(pool.clone());
+        let mut pieces = Vec::new();
+        for _ in 0..20 {
+            pieces.push(batch.copy(&[1; READ_CHUNK_BYTES]).expect("below the ceiling"));
+            batch.settle();
+        }
+        assert!(batch.used.len() <= PARKED_CHUNKS_MAX);
+        drop(pieces);
+        batch.settle();
+        assert!(pool.stats().charged_bytes <= (2 * PARKED_CHUNKS_MAX) * READ_CHUNK_BYTES);
+    }
+
+    #[test]
+    fn at_the_ceiling_there_is_no_chunk_and_later_there_is() {
+        let pool = Pool::new(READ_CHUNK_BYTES);
+        let mut batch = Batch::new(pool);
+        let piece = batch.copy(b"x").expect("the first fits");
+        assert!(batch.reading(0).is_none());
+        drop(piece);
+        batch.settle();
+        assert!(batch.copy(b"y").is_some());
+    }
+}

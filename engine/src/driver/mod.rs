@@ -1,0 +1,7 @@
+//! Drivers: what runs machines.
+
+pub(crate) mod kit;
+pub(crate) mod core;
+pub(crate) mod control;
+pub(crate) mod epoll;
+pub(crate) mod tokio;
