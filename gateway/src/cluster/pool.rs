@@ -1,0 +1,298 @@
+//! Which upstream connection a request takes: one worker's table of them, and the choice of an endpoint.
+//!
+//! The table is touched by its worker alone, so it needs no lock; that a connection is gone or going it learns from the
+//! shared [`Link`]. It opens nothing: a [`Choice`] without an address asks the caller to.
+
+use std::sync::Arc;
+
+use bowline_engine::machine::Address;
+use bowline_engine::time::Time;
+use bowline_protocols::bolt::Version;
+
+use crate::config::plan::Balance;
+use crate::error::Failure;
+
+use super::endpoint::{Endpoint, Link};
+use super::place::Place;
+use super::set::Cluster;
+
+/// Connections are kept apart by these: a Java server fixes the version of its replies by the first frame.
+pub const VERSION_CLASSES: usize = 3;
+
+/// The class of a version.
+pub const fn version_class(version: Version) -> usize {
+    match version {
+        Version::V1 => 0,
+        Version::V2 { ver1: 1 } => 1,
+        Version::V2 { .. } => 2,
+    }
+}
+
+/// The upstream connections of one worker.
+#[derive(Debug, Default)]
+pub struct Pools {
+    clusters: Vec<ClusterPool>,
+}
+
+#[derive(Debug)]
+struct ClusterPool {
+    shared: Arc<Cluster>,
+    generation: u64,
+    endpoints: Vec<EndpointPool>,
+    next: usize,
+}
+
+#[derive(Debug)]
+struct EndpointPool {
+    endpoint: Arc<Endpoint>,
+    classes: [Vec<Pooled>; VERSION_CLASSES],
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Pooled {
+    address: Address,
+    link: Arc<Link>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Choice {
+    /// Its place at the endpoint.
+    pub place: Place,
+    /// The connection; nothing if one has to be opened and then told to [`Pools::add`].
+    pub address: Option<Address>,
+}
+
+impl Pools {
+    /// Empty pools for `clusters`; `start` spreads the first choices of different workers.
+    pub fn new(clusters: &[Arc<Cluster>], start: usize) -> Pools {
+        let pool = |shared: &Arc<Cluster>| ClusterPool {
+            shared: Arc::clone(shared),
+            generation: 0,
+            endpoints: Vec::new(),
+            next: start,
+        };
+        Pools { clusters: clusters.iter().map(pool).collect() }
+    }
+
+    /// An endpoint of `cluster` with room for a request of `bytes`.
+    pub fn choose_endpoint(&mut self, cluster: usize, now: Time, bytes: usize) -> Result<Place, Failure> {
+        self.clusters[cluster].choose(now, bytes).map(|(_, place)| place)
+    }
+
+    /// An endpoint of `cluster` with room for a request of `bytes`, and one of its shared connections of `class`.
+    pub fn choose(
+        &mut self,
+        cluster: usize,
+        class: usize,
+        now: Time,
+        bytes: usize,
+    ) -> Result<Choice, Failure> {
+        let pool = &mut self.clusters[cluster];
+        let connections = pool.shared.plan().connections.max(1);
+        let (at, place) = pool.choose(now, bytes)?;
+        let address = pool.endpoints[at].connection(class, connections);
+        Ok(Choice { place, address })
+    }
+
+    /// A connection was opened for a [`Choice`] without an address.
+    pub fn add(
+        &mut self,
+        cluster: usize,
+        class: usize,
+        endpoint: &Arc<Endpoint>,
+        address: Address,
+        link: Arc<Link>,
+    ) {
+        let endpoints = &mut self.clusters[cluster].endpoints;
+        if let Some(pool) = endpoints.iter_mut().find(|pool| Arc::ptr_eq(&pool.endpoint, endpoint)) {
+            pool.classes[class].push(Pooled { address, link });
+        }
+    }
+
+    /// Mail to `address` came back: it is gone.
+    pub fn forget(&mut self, cluster: usize, address: Address) {
+        for pool in &mut self.clusters[cluster].endpoints {
+            for connections in &mut pool.classes {
+                connections.retain(|pooled| pooled.address != address);
+            }
+        }
+    }
+
+    /// The cluster at a position.
+    pub fn cluster(&self, cluster: usize) -> &Arc<Cluster> {
+        &self.clusters[cluster].shared
+    }
+}
+
+impl ClusterPool {
+    /// Follows the shared set if it changed.
+    fn refresh(&mut self) {
+        let generation = self.shared.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        let mut old = std::mem::take(&mut self.endpoints);
+        for endpoint in self.shared.endpoints().iter() {
+            let known = old.iter().position(|pool| Arc::ptr_eq(&pool.endpoint, endpoint));
+            self.endpoints.push(match known {
+                Some(at) => old.swap_remove(at),
+                None => EndpointPool::new(Arc::clone(endpoint)),
+            });
+        }
+    }
+
+    fn choose(&mut self, now: Time, bytes: usize) -> Result<(usize, Place), Failure> {
+        self.refresh();
+        let count = self.endpoints.len();
+        if count == 0 {
+            return Err(Failure::NoEndpoint);
+        }
+        let start = self.next % count;
+        self.next = start + 1;
+        if self.shared.plan().balance == Balance::LeastOutstanding {
+            if let Some(found) = self.take_least(start, now, bytes) {
+                return Ok(found);
+            }
+        }
+        self.take_next(start, now, bytes)
+    }
+
+    fn take_least(&self, start: usize, now: Time, bytes: usize) -> Option<(usize, Place)> {
+        let count = self.endpoints.len();
+        let usable =
+            (0..count).map(|n| (start + n) % count).filter(|at| self.endpoints[*at].endpoint.is_usable(now));
+        let least = usable.min_by_key(|at| self.endpoints[*at].endpoint.requests())?;
+        Some((least, Place::take(&self.endpoints[least].endpoint, bytes)?))
+    }
+
+    /// The first one that may be used and has room, from `start` on.
+    fn take_next(&mut self, start: usize, now: Time, bytes: usize) -> Result<(usize, Place), Failure> {
+        let count = self.endpoints.len();
+        let mut failure = Failure::NoEndpoint;
+        for at in (0..count).map(|n| (start + n) % count) {
+            let endpoint = &self.endpoints[at].endpoint;
+            if !endpoint.is_usable(now) {
+                continue;
+            }
+            if let Some(place) = Place::take(endpoint, bytes) {
+                self.next = at + 1;
+                return Ok((at, place));
+            }
+            failure = Failure::Overflow;
+        }
+        Err(failure)
+    }
+}
+
+impl EndpointPool {
+    fn new(endpoint: Arc<Endpoint>) -> EndpointPool {
+        EndpointPool { endpoint, classes: Default::default(), next: 0 }
+    }
+
+    /// The next connection in turn; nothing while there are fewer than there may be.
+    fn connection(&mut self, class: usize, connections_max: usize) -> Option<Address> {
+        let connections = &mut self.classes[class];
+        connections.retain(|pooled| pooled.link.is_open());
+        if connections.len() < connections_max {
+            return None;
+        }
+        self.next = self.next.wrapping_add(1);
+        Some(connections[self.next % connections.len()].address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::config::plan::{ClusterPlan, EndpointPlan, Protocol};
+
+    const NOW: Time = Time::ZERO;
+
+    fn pools(ports: &[u16], change: impl FnOnce(&mut ClusterPlan)) -> (Pools, Arc<Cluster>) {
+        let mut plan = ClusterPlan::named("a", Protocol::Bolt);
+        plan.endpoints = ports.iter().map(|port| EndpointPlan::Address(address(*port))).collect();
+        change(&mut plan);
+        let cluster = Arc::new(Cluster::new(&plan));
+        (Pools::new(&[Arc::clone(&cluster)], 0), cluster)
+    }
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn port_of(choice: &Choice) -> u16 {
+        choice.place.endpoint().address().port()
+    }
+
+    #[test]
+    fn round_robin_takes_one_after_the_other_and_leaves_out_the_unreachable() {
+        let (mut pools, cluster) = pools(&[1, 2, 3], |_| ());
+        let mut next = || port_of(&pools.choose(0, 0, NOW, 1).expect("room"));
+        assert_eq!([next(), next(), next(), next()], [1, 2, 3, 1]);
+        cluster.endpoints()[1].note_unreachable(NOW, 0);
+        assert_eq!([next(), next(), next()], [3, 1, 3]);
+    }
+
+    #[test]
+    fn least_outstanding_takes_the_one_with_the_fewest_requests() {
+        let (mut pools, _) = pools(&[1, 2, 3], |plan| plan.balance = Balance::LeastOutstanding);
+        let held: Vec<_> = (0..6).map(|_| pools.choose(0, 0, NOW, 1).expect("room")).collect();
+        let mut ports: Vec<_> = held.iter().map(port_of).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, [1, 1, 2, 2, 3, 3]);
+        let mut held = held;
+        held.retain(|choice| port_of(choice) != 2);
+        assert_eq!(port_of(&pools.choose(0, 0, NOW, 1).expect("room")), 2);
+    }
+
+    #[test]
+    fn without_room_it_is_overflow_and_without_endpoints_no_endpoint() {
+        let (mut pools, cluster) = pools(&[1, 2], |plan| plan.requests_max = 1);
+        let held = [pools.choose(0, 0, NOW, 1), pools.choose(0, 0, NOW, 1)];
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(pools.choose(0, 0, NOW, 1).expect_err("no room"), Failure::Overflow);
+        drop(held);
+        cluster.endpoints().iter().for_each(|endpoint| endpoint.note_unreachable(NOW, 0));
+        assert_eq!(pools.choose(0, 0, NOW, 1).expect_err("all are left alone"), Failure::NoEndpoint);
+        cluster.set_endpoints(&[]);
+        assert_eq!(pools.choose(0, 0, NOW, 1).expect_err("there is none"), Failure::NoEndpoint);
+    }
+
+    #[test]
+    fn connections_are_opened_up_to_their_number_and_used_in_turn_until_shut() {
+        let (mut pools, _) = pools(&[1], |plan| plan.connections = 2);
+        let links = [Arc::new(Link::default()), Arc::new(Link::default())];
+        for (index, link) in links.iter().enumerate() {
+            let choice = pools.choose(0, 1, NOW, 1).expect("room");
+            assert_eq!(choice.address, None);
+            let address = Address { index: index as u32, generation: 0 };
+            pools.add(0, 1, choice.place.endpoint(), address, Arc::clone(link));
+        }
+        let mut next = || pools.choose(0, 1, NOW, 1).expect("room").address.map(|address| address.index);
+        let first = [next(), next()];
+        assert!(first == [Some(0), Some(1)] || first == [Some(1), Some(0)]);
+        links[0].shut();
+        assert_eq!(next(), None, "another is opened in its place");
+        assert_eq!(pools.choose(0, 0, NOW, 1).expect("room").address, None, "of another version");
+    }
+
+    #[test]
+    fn a_changed_set_is_followed_and_known_connections_are_kept() {
+        let (mut pools, cluster) = pools(&[1], |_| ());
+        let choice = pools.choose(0, 0, NOW, 1).expect("room");
+        let here = Address { index: 7, generation: 0 };
+        pools.add(0, 0, choice.place.endpoint(), here, Arc::default());
+        cluster.set_endpoints(&[address(9), address(1)]);
+        let choices: Vec<_> = (0..2).map(|_| pools.choose(0, 0, NOW, 1).expect("room")).collect();
+        let known = choices.iter().find(|choice| port_of(choice) == 1).expect("both are chosen");
+        assert_eq!(known.address, Some(here));
+        pools.forget(0, here);
+        let again: Vec<_> = (0..2).map(|_| pools.choose(0, 0, NOW, 1).expect("room").address).collect();
+        assert_eq!(again, [None, None]);
+    }
+}

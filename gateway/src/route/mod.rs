@@ -1,0 +1,5 @@
+//! Where a request goes: by its header `service`, or by its listener. Knows no connection and no endpoint.
+
+mod table;
+
+pub use table::{Target, Targets};

@@ -1,0 +1,8 @@
+//! The proxy core as a whole, in memory: machines under the engine's contract, peers played by the test, a clock that only
+//! the test moves. Every behaviour and every failure of the gateway is reached here without a socket.
+
+mod bolt;
+mod counting;
+mod world;
+
+mod forward;
