@@ -44,6 +44,11 @@ impl Wheel {
         }
     }
 
+    /// True if [`Wheel::advance`] to `now` would do anything.
+    pub(crate) fn is_behind(&self, now: Tick) -> bool {
+        now > self.now || !self.due.is_empty()
+    }
+
     /// Moves on to `now` and hands out every hint that is due, with the tick it was filed at.
     pub(crate) fn advance(&mut self, now: Tick) -> Vec<(u32, Tick)> {
         let mut due = std::mem::take(&mut self.due);

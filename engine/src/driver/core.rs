@@ -113,9 +113,9 @@ pub(crate) trait Port<A: Application> {
 pub(crate) enum ReadEnd {
     /// The socket has no more for now.
     Drained,
-    /// The budget is used up, or no buffer was left: look again without an event.
+    /// The budget is used up: look again without an event.
     Budget,
-    /// Nothing is to be read: paused, closing or at the end.
+    /// Nothing is to be read: paused, closing, at the end, or no buffer was left.
     Stopped,
 }
 
@@ -218,6 +218,11 @@ impl<A: Application> Core<A> {
         self.has(ABORT)
     }
 
+    /// The machine of a connection that is not wanted after all.
+    pub(crate) fn take_machine(&mut self) -> Option<Box<dyn Machine<A>>> {
+        self.machine.take()
+    }
+
     /// True if the machine can take mail.
     pub(crate) fn takes_mail(&self) -> bool {
         self.machine.is_some()
@@ -248,9 +253,10 @@ impl<A: Application> Core<A> {
         self.flags & (END_SEEN | PEER_SHUT) == 0
     }
 
-    /// True if both directions are shut while input may be unread: such a socket must not be armed (O6).
-    pub(crate) fn is_shut_unread(&self) -> bool {
-        self.has(SHUT_DONE) && self.has(PEER_SHUT) && !self.has(END_SEEN)
+    /// True if both directions are shut, whether input is unread or not: unless it is to be read, such a socket must not
+    /// be armed (O6).
+    pub(crate) fn is_shut(&self) -> bool {
+        self.has(SHUT_DONE) && self.flags & (PEER_SHUT | END_SEEN) != 0
     }
 
     /// The system reported that the peer shut its write side.
@@ -433,7 +439,7 @@ impl<A: Application> Core<A> {
         kit: &mut Kit<A>,
         port: &mut dyn Port<A>,
     ) -> ReadEnd {
-        self.offer_tail(here, kit, port);
+        self.offer_kept(here, kit, port);
         while self.wants_read() {
             if *read >= budget {
                 return ReadEnd::Budget;
@@ -447,7 +453,10 @@ impl<A: Application> Core<A> {
             let (room, result) =
                 if large { self.read_large(source, kit) } else { self.read_small(source, left, kit) };
             match result {
-                Ok(0) if room == 0 => return ReadEnd::Budget,
+                Ok(0) if room == 0 => {
+                    self.press(here.now, kit);
+                    return ReadEnd::Stopped;
+                }
                 Ok(0) => self.on_end(here, kit, port),
                 Ok(bytes) => {
                     *read += bytes;
@@ -594,8 +603,8 @@ impl<A: Application> Core<A> {
         }
     }
 
-    /// Offers the tail that was left when reading paused.
-    fn offer_tail(&mut self, here: &Here, kit: &mut Kit<A>, port: &mut dyn Port<A>) {
+    /// Offers the tail that was left when reading paused, without reading more.
+    pub(crate) fn offer_kept(&mut self, here: &Here, kit: &mut Kit<A>, port: &mut dyn Port<A>) {
         if self.wants_offer() {
             self.set(OFFER_TAIL, false);
             if self.input_bytes() > 0 {

@@ -80,6 +80,15 @@ impl Poller {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
     }
 
+    /// Arms a socket that may be another one by now: for the build that shows why nobody may.
+    #[cfg(release_before_arm)]
+    pub(crate) fn arm_late(&self, fd: std::os::fd::RawFd, token: u64, interest: Interest, registered: bool) {
+        // SAFETY: the very point of this build is that the descriptor may have been closed; epoll then refuses it.
+        let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        let _ =
+            if registered { self.arm(socket, token, interest) } else { self.add(socket, token, interest) };
+    }
+
     /// Removes a socket.
     pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
         Ok(self.epoll.delete(socket)?)

@@ -3,8 +3,10 @@
 //! It runs nothing itself. Every method may be called on any thread.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::{IpAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
@@ -15,7 +17,7 @@ use crossbeam::utils::CachePadded;
 use crate::buf::Pool;
 use crate::driver::core::Core;
 use crate::machine::{Address, Application};
-use crate::options::Options;
+use crate::options::{Dispatch, Mode, Options};
 use crate::slot::inbox::Node;
 use crate::slot::table::Table;
 use crate::slot::word::{Added, Causes};
@@ -32,6 +34,15 @@ pub(crate) struct Own<A: Application> {
     pub(crate) stream: Option<TcpStream>,
     /// Whether the socket is in the epoll set of its home.
     pub(crate) registered: bool,
+    /// Its last turn stopped on a budget, so it is read without an event.
+    pub(crate) again: bool,
+}
+
+impl<A: Application> Own<A> {
+    /// A connection whose socket is not there yet.
+    pub(crate) fn new(core: Core<A>) -> Own<A> {
+        Own { core, stream: None, registered: false, again: false }
+    }
 }
 
 /// What the raw mode's threads share.
@@ -53,6 +64,10 @@ pub(crate) struct Hub<A: Application> {
     /// Threads end.
     pub(crate) ended: AtomicBool,
     pub(crate) counts: HubCounts,
+    /// Makes the randomness of workers differ from process to process.
+    pub(crate) seed: u64,
+    /// Per listener: whether it is to be closed.
+    closing: Box<[AtomicBool]>,
 }
 
 /// Counts that belong to no worker.
@@ -78,7 +93,11 @@ pub(crate) struct Reactor {
     /// The tick at which its leader wakes by itself.
     pub(crate) next_wake: AtomicU32,
     /// Connections whose home it is.
-    pub(crate) connections: AtomicUsize,
+    pub(crate) connections: AtomicIsize,
+    /// Some listener is to be closed.
+    pub(crate) closing: AtomicBool,
+    /// What its own thread counts, with `Dispatch::Handoff`; otherwise its worker does.
+    pub(crate) counts: WorkerCounts,
 }
 
 /// Whether a thread sleeps (O10).
@@ -88,8 +107,6 @@ pub(crate) struct Sleep(AtomicU32);
 /// A worker as others see it.
 pub(crate) struct WorkerSeat {
     pub(crate) stealer: Stealer<u32>,
-    /// When its oldest queued slot was queued, in microseconds; 0 if none is.
-    pub(crate) queued_since_us: AtomicU64,
     /// Used by workers that lead no reactor; the others sleep in theirs.
     pub(crate) sleep: Sleep,
     pub(crate) thread: OnceLock<Thread>,
@@ -130,7 +147,9 @@ impl Reactor {
             hints: Mutex::new(Vec::new()),
             hints_waiting: AtomicBool::new(false),
             next_wake: AtomicU32::new(Tick::NEVER.0),
-            connections: AtomicUsize::new(0),
+            connections: AtomicIsize::new(0),
+            closing: AtomicBool::new(false),
+            counts: WorkerCounts::default(),
         })
     }
 
@@ -158,7 +177,6 @@ impl WorkerSeat {
     pub(crate) fn new(stealer: Stealer<u32>) -> WorkerSeat {
         WorkerSeat {
             stealer,
-            queued_since_us: AtomicU64::new(0),
             sleep: Sleep::default(),
             thread: OnceLock::new(),
             counts: WorkerCounts::default(),
@@ -167,9 +185,70 @@ impl WorkerSeat {
 }
 
 impl<A: Application> Hub<A> {
-    /// Room for spare nodes.
-    pub(crate) fn new_depot() -> ArrayQueue<Box<Node<A::Mail>>> {
-        ArrayQueue::new(DEPOT_NODES)
+    /// What the threads of an engine with `options` share; `seats` are its workers, `listeners` how many it has.
+    pub(crate) fn new(
+        app: Arc<A>,
+        options: Options,
+        seats: Box<[CachePadded<WorkerSeat>]>,
+        listeners: usize,
+    ) -> std::io::Result<Hub<A>> {
+        let table = Table::new(options.connections_max);
+        let reactors = (0..options.reactors.max(1)).map(|_| Reactor::new().map(CachePadded::new));
+        let handoff = options.mode == Mode::Raw(Dispatch::Handoff);
+        Ok(Hub {
+            app,
+            reactors: reactors.collect::<std::io::Result<_>>()?,
+            workers: seats,
+            depot: ArrayQueue::new(DEPOT_NODES),
+            handoff: handoff.then(|| ArrayQueue::new(table.slots_max())),
+            sources: options.connections_per_source_max.map(|_| Mutex::default()),
+            pool: Pool::new(options.buffer_bytes_max),
+            clock: Clock::start(),
+            stopping: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            counts: HubCounts::default(),
+            seed: RandomState::new().hash_one(std::process::id()),
+            closing: (0..listeners).map(|_| AtomicBool::new(false)).collect(),
+            table,
+            options,
+        })
+    }
+
+    /// How many listeners there are.
+    pub(crate) fn listeners(&self) -> u16 {
+        u16::try_from(self.closing.len()).unwrap_or(u16::MAX)
+    }
+
+    /// True once a listener is to be closed.
+    pub(crate) fn is_closing(&self, listener: u16) -> bool {
+        self.closing[usize::from(listener)].load(Ordering::SeqCst)
+    }
+
+    /// Says that a listener is to be closed, and wakes the leaders that may have it.
+    pub(crate) fn close_listener(&self, listener: u16) {
+        if let Some(closing) = self.closing.get(usize::from(listener)) {
+            closing.store(true, Ordering::SeqCst);
+        }
+        for reactor in &self.reactors {
+            reactor.closing.store(true, Ordering::SeqCst);
+            reactor.wake();
+        }
+    }
+
+    /// Wakes every thread, whether it sleeps or not.
+    pub(crate) fn wake_all(&self) {
+        self.reactors.iter().for_each(|reactor| reactor.poller.wake());
+        self.workers.iter().filter_map(|seat| seat.thread.get()).for_each(Thread::unpark);
+    }
+
+    /// True once every connection is being ended.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// A reactor got or lost a connection.
+    pub(crate) fn note_home(&self, reactor: usize, change: isize) {
+        self.reactors[reactor].connections.fetch_add(change, Ordering::Relaxed);
     }
 
     /// True if workers lead the reactors of the same number.
@@ -211,12 +290,11 @@ impl<A: Application> Hub<A> {
 
     /// Wakes one sleeping worker other than `me`, if there is one (O10).
     pub(crate) fn wake_a_helper(&self, me: usize) {
-        for (number, seat) in self.workers.iter().enumerate() {
+        for number in 0..self.workers.len() {
             if number != me && self.wake_worker(number) {
                 self.workers[me].counts.wakes.add(1);
                 return;
             }
-            debug_assert!(!std::ptr::eq(seat, &raw const self.workers[me]) || number == me);
         }
     }
 

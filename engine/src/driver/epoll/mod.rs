@@ -1,19 +1,212 @@
-//! The raw mode.
+//! The raw mode: one oneshot epoll reactor per core, and a fixed pool of workers that run what the reactors find.
+//!
+//! A readable socket's way: `leader` (epoll) → `worker` (batch) → `turn` (read, machine, mail) → `outbox` (mail to the
+//! other connection) → `turn` again (flush, arm, release). `hub` is what all threads share, `acceptor` and `supervisor`
+//! bring new connections. The ownership rules O1 to O12 stand in `docs/architecture.md`. Started by `engine` alone.
 
 mod hub;
+mod outbox;
+mod turn;
+mod acceptor;
+mod leader;
+mod worker;
+mod supervisor;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crate::driver::control::{Control, StartError};
-use crate::machine::Application;
-use crate::options::Options;
+use crossbeam::deque::Worker as Deque;
+use crossbeam::utils::CachePadded;
+use mio::Waker;
+
+use crate::driver::control::{ConnectionInfo, Control, StartError};
+use crate::machine::{Address, Application};
+use crate::options::{Accept, Options};
+use crate::slot::shared::NO_LISTENER;
+use crate::slot::word::Causes;
+use crate::stats::Stats;
+use crate::time::Time;
+
+use acceptor::Acceptor;
+use hub::{Hub, WorkerSeat};
+use leader::Lead;
+use supervisor::Supervisor;
+use worker::PoolWorker;
+
+/// How long the end waits for connections to be reset before it ends the threads under them, in milliseconds.
+const END_MS: u64 = 5_000;
+
+/// A running raw mode.
+struct Raw<A: Application> {
+    hub: Arc<Hub<A>>,
+    waker: Waker,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
 
 /// Binds `listen` and starts every thread there will ever be.
 pub(crate) fn start<A: Application>(
-    _app: Arc<A>,
-    _options: Options,
-    _listen: &[SocketAddr],
+    app: Arc<A>,
+    options: Options,
+    listen: &[SocketAddr],
 ) -> Result<(Arc<dyn Control<A>>, Vec<SocketAddr>), StartError> {
-    Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into())
+    let deques: Vec<_> = (0..options.workers.max(1)).map(|_| Deque::new_fifo()).collect();
+    let seats = deques.iter().map(|deque| CachePadded::new(WorkerSeat::new(deque.stealer()))).collect();
+    let hub = Arc::new(Hub::new(app, options, seats, listen.len())?);
+    let (mut per_reactor, shared, addresses) = bind(&hub, listen)?;
+    let (supervisor, waker) = Supervisor::new(Arc::clone(&hub), shared)?;
+    let mut leads = Vec::new();
+    for (number, acceptors) in per_reactor.drain(..).enumerate() {
+        leads.push(Some(Lead::new(Arc::clone(&hub), number, acceptors)?));
+    }
+    let raw = Arc::new(Raw { hub, waker, threads: Mutex::default() });
+    if let Err(error) = spawn(&raw, deques, leads, supervisor) {
+        raw.end();
+        return Err(error.into());
+    }
+    Ok((raw, addresses))
+}
+
+type Bound = (Vec<Vec<Acceptor>>, Vec<Acceptor>, Vec<SocketAddr>);
+
+/// One listening socket per reactor and address, or one per address for the supervisor.
+fn bind<A: Application>(hub: &Hub<A>, listen: &[SocketAddr]) -> Result<Bound, StartError> {
+    let mut per_reactor: Vec<Vec<Acceptor>> = hub.reactors.iter().map(|_| Vec::new()).collect();
+    let (mut shared, mut addresses) = (Vec::new(), Vec::new());
+    for (number, address) in (0..).zip(listen) {
+        let mut bound = *address;
+        let reuse_port = hub.options.accept == Accept::Reuseport;
+        let mut bind = || -> std::io::Result<Acceptor> {
+            let acceptor = Acceptor::bind(bound, number, reuse_port, &hub.options.socket)?;
+            // Port 0 was taken by the first; the others join it.
+            bound = acceptor.listener.local_addr()?;
+            Ok(acceptor)
+        };
+        let fail = |error| StartError { address: Some(*address), error };
+        if reuse_port {
+            for acceptors in &mut per_reactor {
+                acceptors.push(bind().map_err(fail)?);
+            }
+        } else {
+            shared.push(bind().map_err(fail)?);
+        }
+        addresses.push(bound);
+    }
+    Ok((per_reactor, shared, addresses))
+}
+
+fn spawn<A: Application>(
+    raw: &Arc<Raw<A>>,
+    deques: Vec<Deque<u32>>,
+    mut leads: Vec<Option<Lead<A>>>,
+    supervisor: Supervisor<A>,
+) -> std::io::Result<()> {
+    let mut threads = raw.threads.lock().unwrap_or_else(PoisonError::into_inner);
+    let cores = if raw.hub.options.pin_cores { core_affinity::get_core_ids() } else { None };
+    let core =
+        |number: usize| cores.as_ref().and_then(|cores| cores.get(number % cores.len().max(1)).copied());
+    for (number, deque) in deques.into_iter().enumerate() {
+        let lead = leads.get_mut(number).filter(|_| raw.hub.workers_lead()).and_then(Option::take);
+        let (hub, core) = (Arc::clone(&raw.hub), core(number));
+        threads.push(thread(format!("worker-{number}"), move || {
+            core.map(core_affinity::set_for_current);
+            let known = hub.workers[number].thread.set(std::thread::current());
+            debug_assert!(known.is_ok(), "a seat has one thread");
+            PoolWorker::new(hub, number, deque, lead).run();
+        })?);
+    }
+    for lead in leads.into_iter().flatten() {
+        let (hub, core) = (Arc::clone(&raw.hub), core(lead.number));
+        threads.push(thread(format!("reactor-{}", lead.number), move || {
+            core.map(core_affinity::set_for_current);
+            worker::lead_only(&hub, lead);
+        })?);
+    }
+    threads.push(thread("supervisor".to_owned(), move || supervisor.run())?);
+    Ok(())
+}
+
+fn thread(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(body)
+}
+
+impl<A: Application> Control<A> for Raw<A> {
+    fn now(&self) -> Time {
+        self.hub.clock.now()
+    }
+
+    fn stats(&self) -> Stats {
+        let (hub, counts) = (&self.hub, &self.hub.counts);
+        let buffers = hub.pool.stats();
+        Stats {
+            connections: hub.table.live() as u64,
+            accepted: counts.accepted.value(),
+            refused_limit: counts.refused_limit.value(),
+            refused_source: counts.refused_source.value(),
+            accept_pauses: counts.accept_pauses.value(),
+            accept_attempts_starved: counts.accept_attempts_starved.value(),
+            stranded: counts.stranded.value(),
+            buffer_bytes: buffers.charged_bytes as u64,
+            buffer_idle_bytes: buffers.idle_bytes as u64,
+            buffers_refused: buffers.refused as u64,
+            workers: hub.workers.iter().map(|seat| seat.counts.read()).collect(),
+        }
+    }
+
+    fn for_each(&self, each: &mut dyn FnMut(ConnectionInfo)) {
+        self.hub.table.for_each(|address, shared, _| {
+            let (bytes_in, bytes_out) = shared.bytes();
+            let (peer, listener) = (shared.peer(), shared.listener());
+            each(ConnectionInfo {
+                address,
+                peer: (peer.port() != 0).then_some(peer),
+                listener: (listener != NO_LISTENER).then_some(listener),
+                opened: shared.opened().time(),
+                last_active: shared.last_active().time(),
+                bytes_in,
+                bytes_out,
+                memory_bytes: shared.memory_bytes(),
+                requests: shared.requests(),
+                in_flight: shared.in_flight(),
+                state: shared.state(),
+                reactor: u32::try_from(shared.home()).unwrap_or(u32::MAX),
+            });
+        });
+    }
+
+    fn post(&self, to: Address, mail: A::Mail) -> Result<(), A::Mail> {
+        self.hub.post_from_outside(to, mail)
+    }
+
+    fn stop_accepting(&self, listener: u16) {
+        self.hub.close_listener(listener);
+        let _ = self.waker.wake();
+    }
+
+    fn end(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if threads.is_empty() {
+            return;
+        }
+        for listener in 0..self.hub.listeners() {
+            self.stop_accepting(listener);
+        }
+        self.hub.stopping.store(true, Ordering::SeqCst);
+        let until = self.now().after_ms(END_MS);
+        while self.hub.table.live() > 0 && self.now() < until {
+            let mut open = Vec::new();
+            self.hub.table.for_each(|address, _, _| open.push(address));
+            open.into_iter().for_each(|address| self.hub.add_from_outside(address, Causes::TIMER));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.hub.ended.store(true, Ordering::SeqCst);
+        self.hub.wake_all();
+        let _ = self.waker.wake();
+        for thread in threads {
+            // A panic has been printed by its thread.
+            drop(thread.join());
+        }
+    }
 }

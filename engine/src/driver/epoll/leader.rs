@@ -1,0 +1,215 @@
+//! Leading a reactor (O9): waiting on its epoll set, turning its wheel, taking in what other threads left for it.
+//!
+//! One value per reactor, owned by the thread that leads it: a worker, or with `--dispatch handoff` a thread of its own.
+//! It runs no machine: whatever has to run is handed to the caller, whose duty it is to queue it.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use crate::driver::epoll::acceptor::{AcceptEnd, Acceptor};
+use crate::driver::epoll::hub::{Hub, Reactor};
+use crate::machine::{Address, Application};
+use crate::slot::word::{Added, Causes};
+use crate::stats::WorkerCounts;
+use crate::sys::poller::{Events, Ready, WAKE};
+use crate::time::{Tick, Time};
+use crate::timer::{self, Fired, Wheel};
+
+/// Events that one wait takes.
+const EVENTS_MAX: usize = 256;
+/// Tokens of listeners: a slot index so high names no slot.
+const LISTENER_TOKENS: u32 = u32::MAX - 1;
+
+/// A reactor as its leader has it.
+pub(crate) struct Lead<A: Application> {
+    hub: Arc<Hub<A>>,
+    pub(crate) number: usize,
+    wheel: Wheel,
+    events: Events,
+    acceptors: Vec<Acceptor>,
+    /// Listeners with somebody waiting.
+    ready_listeners: Vec<u16>,
+}
+
+impl<A: Application> Lead<A> {
+    /// The leader's part of reactor `number`, with the listeners it accepts from.
+    pub(crate) fn new(hub: Arc<Hub<A>>, number: usize, acceptors: Vec<Acceptor>) -> std::io::Result<Lead<A>> {
+        for acceptor in &acceptors {
+            hub.reactors[number].poller.add_listener(fd(acceptor), token_of(acceptor.number))?;
+        }
+        let wheel = Wheel::new(Tick::floor(hub.clock.now()));
+        let events = Events::with_capacity(EVENTS_MAX);
+        Ok(Lead { hub, number, wheel, events, acceptors, ready_listeners: Vec::new() })
+    }
+
+    /// Files a hint of a slot whose home this reactor is.
+    pub(crate) fn file(&mut self, slot: u32, tick: Tick) {
+        self.wheel.add(slot, tick);
+    }
+
+    /// Waits, unless other threads left work, and hands every slot that must run to `queue`. Sleeping is announced, so
+    /// whoever leaves something for this reactor meanwhile wakes it (O10); `has_work` is asked after that.
+    pub(crate) fn wait(
+        &mut self,
+        has_work: impl FnOnce() -> bool,
+        counts: &WorkerCounts,
+        queue: &mut dyn FnMut(u32),
+    ) -> std::io::Result<()> {
+        let hub = Arc::clone(&self.hub);
+        let reactor = &hub.reactors[self.number];
+        let next = self.next_wake();
+        reactor.next_wake.store(next.map_or(Tick::NEVER, Tick::floor).0, Ordering::SeqCst);
+        reactor.sleep.announce();
+        let busy = !reactor.injector.is_empty()
+            || reactor.hints_waiting.load(Ordering::SeqCst)
+            || reactor.closing.load(Ordering::SeqCst)
+            || hub.ended.load(Ordering::SeqCst)
+            || has_work();
+        let timeout_ms = if busy { Some(0) } else { next.map(|next| next.ms_since(hub.clock.now())) };
+        let result = self.poll_for(timeout_ms, counts, queue);
+        reactor.sleep.end();
+        result
+    }
+
+    /// Looks for events and for what other threads left, without waiting.
+    pub(crate) fn poll(&mut self, counts: &WorkerCounts, queue: &mut dyn FnMut(u32)) -> std::io::Result<()> {
+        self.poll_for(Some(0), counts, queue)
+    }
+
+    fn poll_for(
+        &mut self,
+        timeout_ms: Option<u64>,
+        counts: &WorkerCounts,
+        queue: &mut dyn FnMut(u32),
+    ) -> std::io::Result<()> {
+        let hub = Arc::clone(&self.hub);
+        let reactor = &hub.reactors[self.number];
+        let ready_listeners = &mut self.ready_listeners;
+        let found = reactor.poller.wait(&mut self.events, timeout_ms, |token, ready| {
+            on_event(&hub, token, ready, ready_listeners, queue);
+        })?;
+        counts.waits.add(1);
+        counts.events.add(found as u64);
+        while let Some(slot) = reactor.injector.pop() {
+            queue(slot);
+        }
+        let now = hub.clock.now();
+        self.turn_wheel(now, queue);
+        if !self.acceptors.is_empty() {
+            self.accept(reactor, now, queue);
+        }
+        Ok(())
+    }
+
+    /// When this reactor wants to be looked at without an event.
+    fn next_wake(&self) -> Option<Time> {
+        let accepting = self.acceptors.iter().filter_map(|acceptor| acceptor.paused_until);
+        let wheel = self.wheel.next().map(Tick::time);
+        wheel.into_iter().chain(accepting).min()
+    }
+
+    /// Hands out what is due, then files what other threads left: the wheel must stand at the present for that.
+    fn turn_wheel(&mut self, now: Time, queue: &mut dyn FnMut(u32)) {
+        self.fire(now, queue);
+        let reactor = &self.hub.reactors[self.number];
+        if reactor.hints_waiting.load(Ordering::Relaxed)
+            && reactor.hints_waiting.swap(false, Ordering::SeqCst)
+        {
+            let hints = std::mem::take(&mut *reactor.hints.lock().unwrap_or_else(PoisonError::into_inner));
+            for (slot, tick) in hints {
+                self.wheel.add(slot, tick);
+            }
+            self.fire(now, queue);
+        }
+    }
+
+    fn fire(&mut self, now: Time, queue: &mut dyn FnMut(u32)) {
+        let tick = Tick::floor(now);
+        if !self.wheel.is_behind(tick) {
+            return;
+        }
+        let Lead { hub, wheel, .. } = self;
+        let mut due = wheel.advance(tick);
+        hub.table.look(due.drain(..), |slot, filed, shared| match timer::fire(shared, filed, tick) {
+            Fired::Due => {
+                if hub.table.add(slot, Causes::TIMER) == Added::Queue {
+                    queue(slot);
+                }
+            }
+            Fired::Again(later) => wheel.add(slot, later),
+            Fired::Nothing => {}
+        });
+        wheel.recycle(due);
+    }
+
+    /// Accepts from the listeners that are ready or whose pause is over.
+    fn accept(&mut self, reactor: &Reactor, now: Time, queue: &mut dyn FnMut(u32)) {
+        let home = self.number;
+        for acceptor in &mut self.acceptors {
+            let paused = acceptor.paused_until;
+            let over = paused.is_some_and(|until| until <= now);
+            if !over && (paused.is_some() || !self.ready_listeners.contains(&acceptor.number)) {
+                continue;
+            }
+            if over {
+                // Whoever waits is reported again, for listeners are level-triggered.
+                let _ = reactor.poller.add_listener(fd(acceptor), token_of(acceptor.number));
+            }
+            let end = acceptor.accept(&self.hub, now, &mut || home, &mut |_, slot| queue(slot));
+            if end == AcceptEnd::Paused {
+                let _ = reactor.poller.remove(fd(acceptor));
+            }
+        }
+        self.ready_listeners.clear();
+        if reactor.closing.load(Ordering::Relaxed) && reactor.closing.swap(false, Ordering::SeqCst) {
+            self.close_listeners(now, queue);
+        }
+    }
+
+    /// Accepts what is queued at listeners that are to be closed, then closes them: closing alone would reset it (O12).
+    fn close_listeners(&mut self, now: Time, queue: &mut dyn FnMut(u32)) {
+        let (hub, home) = (Arc::clone(&self.hub), self.number);
+        for mut acceptor in self.acceptors.extract_if(.., |acceptor| hub.is_closing(acceptor.number)) {
+            while acceptor.accept(&hub, now, &mut || home, &mut |_, slot| queue(slot)) == AcceptEnd::Budget {}
+            let _ = hub.reactors[home].poller.remove(fd(&acceptor));
+        }
+    }
+}
+
+fn fd(acceptor: &Acceptor) -> impl AsFd + '_ {
+    acceptor.listener.as_fd()
+}
+
+fn token_of(listener: u16) -> u64 {
+    Address { index: LISTENER_TOKENS - u32::from(listener), generation: u32::MAX }.as_u64()
+}
+
+fn on_event<A: Application>(
+    hub: &Hub<A>,
+    token: u64,
+    ready: Ready,
+    listeners: &mut Vec<u16>,
+    queue: &mut dyn FnMut(u32),
+) {
+    if token == WAKE {
+        return;
+    }
+    let address = Address::from_u64(token);
+    if address.generation == u32::MAX && address.index > LISTENER_TOKENS - u32::from(u16::MAX) {
+        listeners.extend(u16::try_from(LISTENER_TOKENS - address.index));
+        return;
+    }
+    let flags = [
+        (ready.is_in(), Causes::IN),
+        (ready.is_out(), Causes::OUT),
+        (ready.is_peer_shut(), Causes::PEER_SHUT),
+        (ready.is_broken(), Causes::BROKEN),
+    ];
+    let causes = flags.iter().filter(|(is, _)| *is).fold(Causes::EVENT, |all, (_, cause)| all.and(*cause));
+    // A stale event (O7) finds no generation and is dropped here.
+    if hub.table.add_for(address, causes) == Added::Queue {
+        queue(address.index);
+    }
+}

@@ -1,0 +1,179 @@
+//! Where a worker puts what has to run: slots that events found, slots that mail found, and mail itself.
+//!
+//! Owned by one worker. Event slots stand in a deque that others may steal from; mail slots in a list that they may not
+//! (O4). It opens connections by claiming their slots and queueing them; it never touches a socket.
+
+use std::collections::VecDeque;
+
+use crossbeam::deque::Worker as Deque;
+
+use crate::driver::core::{Core, Note, Port};
+use crate::driver::epoll::hub::{Hub, Own};
+use crate::machine::{Address, Application, Open, OpenRefused};
+use crate::slot::inbox::{Letters, Node};
+use crate::slot::shared::{NO_LISTENER, Shared};
+use crate::slot::table::{Held, Newcomer};
+use crate::slot::word::Causes;
+use crate::stats::WorkerCounts;
+use crate::time::{Tick, Time};
+
+/// Empty mail nodes that one worker keeps; more go to the depot that all share.
+const SPARE_NODES_MAX: usize = 256;
+
+/// What one worker has queued.
+pub(crate) struct Outbox<A: Application> {
+    /// Slots that events found, and what a release left over.
+    pub(crate) events: Deque<u32>,
+    /// Slots that got mail from this worker.
+    pub(crate) mail: VecDeque<u32>,
+    /// Timer hints to be filed: home, slot, tick.
+    pub(crate) hints: Vec<(usize, u32, Tick)>,
+    /// The reactor that connections opened here have as their home.
+    pub(crate) home: usize,
+    spare: Vec<Box<Node<A::Mail>>>,
+}
+
+/// Delivers what one machine sends during its turn.
+pub(crate) struct TurnPort<'a, A: Application> {
+    pub(crate) hub: &'a Hub<A>,
+    pub(crate) out: &'a mut Outbox<A>,
+    pub(crate) shared: &'a Shared,
+    pub(crate) me: Address,
+    pub(crate) now: Time,
+}
+
+impl<A: Application> Outbox<A> {
+    /// An empty outbox in front of `events`.
+    pub(crate) fn new(events: Deque<u32>, home: usize) -> Outbox<A> {
+        Outbox { events, mail: VecDeque::new(), hints: Vec::new(), home, spare: Vec::new() }
+    }
+
+    /// True if nothing waits to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mail.is_empty() && self.events.is_empty()
+    }
+
+    /// Queues every slot that mail found where others may take it.
+    pub(crate) fn share_mail(&mut self) {
+        while let Some(index) = self.mail.pop_front() {
+            self.events.push(index);
+        }
+    }
+
+    fn node(&mut self, hub: &Hub<A>) -> Box<Node<A::Mail>> {
+        self.spare.pop().or_else(|| hub.depot.pop()).unwrap_or_else(Node::new)
+    }
+
+    /// Takes an empty node back.
+    pub(crate) fn keep_node(&mut self, node: Box<Node<A::Mail>>, hub: &Hub<A>) {
+        debug_assert!(node.mail.is_none(), "a node is empty when it is given back");
+        if self.spare.len() < SPARE_NODES_MAX {
+            self.spare.push(node);
+        } else {
+            // A full depot means that enough are spare; then this one is freed.
+            drop(hub.depot.push(node));
+        }
+    }
+
+    fn send(&mut self, node: Box<Node<A::Mail>>, hub: &Hub<A>) -> Result<(), Box<Node<A::Mail>>> {
+        let index = node.to.index;
+        if hub.table.deliver(node)? {
+            self.mail.push_back(index);
+        }
+        Ok(())
+    }
+
+    /// Sends mail back to whoever sent it (rule 4); what cannot be sent back is the application's to undo.
+    pub(crate) fn bounce(
+        &mut self,
+        mut node: Box<Node<A::Mail>>,
+        hub: &Hub<A>,
+        local: &mut A::Local,
+        counts: &WorkerCounts,
+    ) {
+        let returns = !node.bounced && node.from != Address::OUTSIDE;
+        let unsent = if returns {
+            let sender = node.from;
+            (node.from, node.to, node.bounced) = (node.to, sender, true);
+            counts.bounces.add(1);
+            self.send(node, hub).err()
+        } else {
+            Some(node)
+        };
+        if let Some(mut node) = unsent {
+            counts.orphans.add(1);
+            if let Some(mail) = node.mail.take() {
+                hub.app.orphaned(local, mail);
+            }
+            self.keep_node(node, hub);
+        }
+    }
+
+    /// Sends every letter back.
+    pub(crate) fn bounce_all(
+        &mut self,
+        letters: Letters<A::Mail>,
+        hub: &Hub<A>,
+        local: &mut A::Local,
+        counts: &WorkerCounts,
+    ) {
+        for node in letters {
+            self.bounce(node, hub, local, counts);
+        }
+    }
+
+    /// Lets go of a slot and queues it in one step.
+    pub(crate) fn requeue(&mut self, held: Held, causes: Causes, hub: &Hub<A>) {
+        self.events.push(hub.table.requeue(held, causes));
+    }
+}
+
+impl<A: Application> Port<A> for TurnPort<'_, A> {
+    fn post(&mut self, to: Address, mail: A::Mail) {
+        let mut node = self.out.node(self.hub);
+        (node.to, node.from, node.bounced, node.mail) = (to, self.me, false, Some(mail));
+        if let Err(mut node) = self.out.send(node, self.hub) {
+            // An address that never named a connection: the sender gets it back like any other bounce.
+            (node.to, node.from, node.bounced) = (self.me, to, true);
+            assert!(self.out.send(node, self.hub).is_ok(), "the sender has a slot");
+        }
+    }
+
+    fn open(
+        &mut self,
+        open: Open,
+        machine: Box<dyn crate::machine::Machine<A>>,
+    ) -> Result<Address, OpenRefused<A>> {
+        if self.hub.is_stopping() {
+            return Err(OpenRefused(machine));
+        }
+        let own = Own::new(Core::opening(machine, &open, self.now));
+        let newcomer = Newcomer { own, home: self.out.home, peer: Some(open.to), listener: NO_LISTENER };
+        match self.hub.table.claim(self.now, newcomer) {
+            Ok((held, address)) => {
+                self.hub.note_home(self.out.home, 1);
+                self.out.mail.push_back(self.hub.table.requeue(held, Causes::AGAIN));
+                Ok(address)
+            }
+            Err(mut newcomer) => {
+                let machine = newcomer.own.core.take_machine().expect("it was just put in");
+                Err(OpenRefused(machine))
+            }
+        }
+    }
+
+    fn publish(&mut self, note: Note) {
+        if note.requests > 0 {
+            self.shared.count_requests(note.requests);
+        }
+        if let Some(in_flight) = note.in_flight {
+            self.shared.set_in_flight(in_flight);
+        }
+        if let Some(state) = note.state {
+            self.shared.set_state(state);
+        }
+        if note.active {
+            self.shared.set_active(Tick::floor(self.now));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The control loop of the raw mode: the shared listeners, and what has to be looked at once in a while.
+//!
+//! One thread with a `mio` poll. It accepts for `--accept shared` and places newcomers by load, counts stranded
+//! connections (the watchdog), and gives memory back. It runs no machine.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::driver::epoll::acceptor::{AcceptEnd, Acceptor};
+use crate::driver::epoll::hub::Hub;
+use crate::machine::{Address, Application};
+use crate::time::Time;
+
+/// How often connections and memory are looked at, in milliseconds.
+const LOOK_MS: u64 = 1_000;
+/// The waker's token; listeners have theirs by position.
+const WAKE: Token = Token(usize::MAX);
+
+/// The control loop.
+pub(crate) struct Supervisor<A: Application> {
+    hub: Arc<Hub<A>>,
+    poll: Poll,
+    acceptors: Vec<Option<Acceptor>>,
+    /// Listeners that may have somebody waiting: `mio` reports a change, not a state.
+    ready: Vec<bool>,
+    suspects: HashSet<Address>,
+}
+
+impl<A: Application> Supervisor<A> {
+    /// A control loop that accepts from `acceptors`; the waker ends its wait.
+    pub(crate) fn new(hub: Arc<Hub<A>>, acceptors: Vec<Acceptor>) -> io::Result<(Supervisor<A>, Waker)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let mut acceptors: Vec<_> = acceptors.into_iter().map(Some).collect();
+        for (at, acceptor) in acceptors.iter_mut().enumerate() {
+            let listener = &mut acceptor.as_mut().expect("just made").listener;
+            poll.registry().register(listener, Token(at), Interest::READABLE)?;
+        }
+        let ready = vec![false; acceptors.len()];
+        Ok((Supervisor { hub, poll, acceptors, ready, suspects: HashSet::new() }, waker))
+    }
+
+    /// Runs until the engine ends.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(64);
+        let mut look_at = self.hub.clock.now().after_ms(LOOK_MS);
+        while !self.hub.ended.load(Ordering::SeqCst) {
+            let now = self.hub.clock.now();
+            let wait_ms = if self.may_accept(now) { 0 } else { self.next_wake(look_at).ms_since(now) };
+            match self.poll.poll(&mut events, Some(Duration::from_millis(wait_ms))) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => panic!("the control loop cannot wait: {error}"),
+            }
+            for event in events.iter().filter(|event| event.token() != WAKE) {
+                self.ready[event.token().0] = true;
+            }
+            let now = self.hub.clock.now();
+            self.accept(now);
+            if now >= look_at {
+                look_at = now.after_ms(LOOK_MS);
+                self.look(now);
+            }
+        }
+    }
+
+    fn may_accept(&self, now: Time) -> bool {
+        let ready = self.acceptors.iter().zip(&self.ready).filter(|(_, ready)| **ready);
+        ready.filter_map(|(acceptor, _)| acceptor.as_ref()).any(|acceptor| {
+            acceptor.paused_until.is_none_or(|until| until <= now) || self.hub.is_closing(acceptor.number)
+        })
+    }
+
+    fn next_wake(&self, look_at: Time) -> Time {
+        let pauses = self.acceptors.iter().flatten().filter_map(|acceptor| acceptor.paused_until);
+        pauses.fold(look_at, Time::min)
+    }
+
+    fn accept(&mut self, now: Time) {
+        let hub = &*self.hub;
+        for (place, ready) in self.acceptors.iter_mut().zip(&mut self.ready) {
+            let Some(acceptor) = place else { continue };
+            let closing = hub.is_closing(acceptor.number);
+            if !*ready && !closing {
+                continue;
+            }
+            let mut accept = || {
+                let (home, inject) =
+                    (&mut || hub.emptiest_reactor(), &mut |home, slot| hub.inject(home, slot));
+                acceptor.accept(hub, now, home, inject)
+            };
+            let mut end = accept();
+            // What is queued at a listener that is to be closed has been promised a connection (O12).
+            while closing && end == AcceptEnd::Budget {
+                end = accept();
+            }
+            *ready = end != AcceptEnd::Drained;
+            if closing {
+                (*place, *ready) = (None, false);
+            }
+        }
+    }
+
+    /// Counts connections that want to be read and that no event can wake, and gives memory back.
+    fn look(&mut self, now: Time) {
+        let mut suspects = HashSet::new();
+        self.hub.table.for_each(|address, shared, resting| {
+            if resting && shared.reads_unarmed() {
+                suspects.insert(address);
+            }
+        });
+        // One look may see a slot between two states; two of them do not.
+        let stranded = suspects.intersection(&self.suspects).count();
+        self.hub.counts.stranded.set(stranded as u64);
+        self.suspects = suspects;
+        self.hub.pool.trim();
+        for slot in self.hub.table.trim(now) {
+            self.hub.inject(slot as usize % self.hub.reactors.len(), slot);
+        }
+    }
+}

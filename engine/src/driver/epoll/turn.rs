@@ -1,0 +1,367 @@
+//! One turn of a connection, and its end: the only place of the raw mode that touches a connection's socket.
+//!
+//! [`Runner::turn`] takes what caused it, calls the machine and leaves output queued; [`Runner::finish`] flushes, arms
+//! and releases, in that order (O3). Between the two the slot is held by this worker. It chooses nothing: which slot
+//! runs when is the worker's business.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use crate::driver::core::{Core, FlushEnd, Here, ReadEnd, lost_by};
+use crate::driver::epoll::hub::{Hub, Own};
+use crate::driver::epoll::outbox::{Outbox, TurnPort};
+use crate::driver::kit::Kit;
+use crate::machine::{Address, Application, Closed, Lost, OpenError};
+use crate::slot::shared::{NO_LISTENER, Shared};
+use crate::slot::table::Held;
+use crate::slot::word::Causes;
+use crate::stats::WorkerCounts;
+use crate::sys::poller::Interest;
+use crate::sys::socket;
+use crate::time::{Tick, Time};
+use crate::timer;
+
+/// A machine that answers every flush with more output is flushed so often in one turn; the rest waits for the socket.
+const FLUSH_ROUNDS_MAX: usize = 4;
+/// Where input of a closing connection is thrown away to.
+const DISCARD_BYTES: usize = 4 << 10;
+
+/// What runs turns: one per worker.
+pub(crate) struct Runner<A: Application> {
+    pub(crate) hub: Arc<Hub<A>>,
+    pub(crate) kit: Kit<A>,
+    pub(crate) out: Outbox<A>,
+    /// The moment of the batch.
+    pub(crate) now: Time,
+    /// Bytes read in this batch.
+    pub(crate) read_bytes: usize,
+    pub(crate) number: usize,
+}
+
+impl<A: Application> Runner<A> {
+    /// The counts of this worker.
+    pub(crate) fn counts(&self) -> &WorkerCounts {
+        &self.hub.workers[self.number].counts
+    }
+
+    /// Runs a held slot for `causes` (O2).
+    pub(crate) fn turn(&mut self, held: &mut Held, causes: Causes) {
+        let Runner { hub, kit, out, now, read_bytes, number } = self;
+        let (hub, now) = (&**hub, *now);
+        let counts = &hub.workers[*number].counts;
+        counts.turns.add(1);
+        let me = hub.table.address(held);
+        let letters = hub.table.take_mail(held);
+        let Some((shared, own)) = hub.table.parts(held) else {
+            return out.bounce_all(letters, hub, &mut kit.local, counts);
+        };
+        let here = here(me, shared, now);
+        let port = &mut TurnPort { hub, out, shared, me, now };
+        if hub.is_stopping() {
+            own.core.on_lost(Lost::Shutdown, &here, kit, port);
+        }
+        if own.core.is_new() {
+            let machine = hub.app.accept(&mut kit.local, shared.listener(), here.peer);
+            own.core.accept(machine);
+            own.core.on_open(&here, kit, port);
+        }
+        begin_connect(own, &here, kit, port);
+        if causes.any(Causes::EVENT) {
+            shared.set_disarmed();
+            on_event(own, causes, &here, kit, port);
+        }
+        for mut node in letters {
+            if node.to != me || !own.core.takes_mail() {
+                port.out.bounce(node, hub, &mut kit.local, counts);
+                continue;
+            }
+            counts.mail.add(1);
+            let mail = node.mail.take().expect("a delivered node holds mail");
+            own.core.on_mail((node.from, node.bounced, mail), &here, kit, port);
+            port.out.keep_node(node, hub);
+        }
+        let readable = Causes::IN.and(Causes::PEER_SHUT).and(Causes::BROKEN);
+        if std::mem::take(&mut own.again) || causes.any(readable) {
+            *read_bytes += read(own, &here, kit, port);
+        } else if own.core.wants_offer() {
+            own.core.offer_kept(&here, kit, port);
+        }
+        if causes.any(Causes::TIMER) {
+            // What comes next is compared with nothing, so that the same deadline can be filed again.
+            shared.deadline.store(Tick::NEVER.0, SeqCst);
+            let here = self::here(me, shared, now);
+            own.core.on_timer(&here, kit, port);
+        }
+    }
+
+    /// Ends the turn of a held slot (O3): flush, arm while still running, release last.
+    pub(crate) fn finish(&mut self, mut held: Held) {
+        let Runner { hub, kit, out, now, .. } = self;
+        let (hub, now) = (&**hub, *now);
+        let me = hub.table.address(&held);
+        let Some((shared, own)) = hub.table.parts(&mut held) else {
+            return self.release_empty(held);
+        };
+        let here = here(me, shared, now);
+        let port = &mut TurnPort { hub, out, shared, me, now };
+        flush(own, &here, kit, port);
+        if own.core.is_over() {
+            return self.close(held);
+        }
+        own.again |= own.core.wants_offer();
+        shared.set_memory(own.core.memory_bytes());
+        own.core.unload(kit);
+        let (deadline, home) = (own.core.deadline(), shared.home());
+        if deadline.0 != shared.deadline.load(Relaxed)
+            && let Some(tick) = timer::file(shared, deadline, Tick::floor(now))
+        {
+            out.hints.push((home, me.index, tick));
+        }
+        if own.again {
+            return out.requeue(held, Causes::AGAIN, hub);
+        }
+        self.rest(held, me);
+    }
+
+    /// Arms the socket and lets go. A cause that came meanwhile queues the slot again instead.
+    #[cfg(not(release_before_arm))]
+    fn rest(&mut self, mut held: Held, me: Address) {
+        let Runner { hub, kit, out, now, .. } = self;
+        let hub = &**hub;
+        let Some((shared, own)) = hub.table.parts(&mut held) else { return };
+        if !arm(own, shared, me, hub) {
+            // Registering fails for want of memory alone: the connection cannot be watched, so it ends.
+            let here = here(me, shared, *now);
+            own.core.on_lost(Lost::Broken, &here, kit, &mut TurnPort { hub, out, shared, me, now: *now });
+            return self.close(held);
+        }
+        if let Err(held) = hub.table.release(held) {
+            out.requeue(held, Causes::NONE, hub);
+        }
+    }
+
+    /// The wrong order, which MOSN has: a build that the test of descriptor reuse must notice.
+    #[cfg(release_before_arm)]
+    fn rest(&mut self, mut held: Held, me: Address) {
+        let Runner { hub, out, .. } = self;
+        let hub = &**hub;
+        let Some((shared, own)) = hub.table.parts(&mut held) else { return };
+        let late = own.stream.as_ref().map(|stream| {
+            let interest = interest(&own.core).unwrap_or(Interest::NONE);
+            shared.set_armed(Some(interest.0), own.core.is_reading());
+            let (poller, fd) = (&hub.reactors[shared.home()].poller, std::os::fd::AsRawFd::as_raw_fd(stream));
+            (poller, fd, interest, std::mem::replace(&mut own.registered, true))
+        });
+        if let Err(held) = hub.table.release(held) {
+            return out.requeue(held, Causes::NONE, hub);
+        }
+        if let Some((poller, fd, interest, registered)) = late {
+            std::thread::yield_now();
+            poller.arm_late(fd, me.as_u64(), interest, registered);
+        }
+    }
+
+    /// Ends a connection (O7): out of the epoll set, generation over, mail bounced, descriptor closed, slot free.
+    fn close(&mut self, mut held: Held) {
+        let Runner { hub, kit, out, now, number, .. } = self;
+        let (hub, now) = (&**hub, *now);
+        let counts = &hub.workers[*number].counts;
+        let me = hub.table.address(&held);
+        let Some((shared, own)) = hub.table.parts(&mut held) else { return };
+        if let (true, Some(stream)) = (own.registered, &own.stream) {
+            // It fails only if the socket is not in the set, and then nothing is to be done.
+            let _ = hub.reactors[shared.home()].poller.remove(stream);
+        }
+        let record = record(me, shared, &own.core, now);
+        hub.note_home(shared.home(), -1);
+        if let (Some(_), Some(peer)) = (record.listener, record.peer) {
+            hub.forget_source(peer.ip());
+        }
+        let own = hub.table.end(&mut held).expect("its parts were just looked at");
+        out.bounce_all(hub.table.take_mail(&held), hub, &mut kit.local, counts);
+        close_socket(own);
+        hub.app.closed(&mut kit.local, &record);
+        self.release_empty(held);
+        self.hub.table.give_back(me.index, now);
+    }
+
+    /// Lets go of a slot without a connection, after its mail has been sent back.
+    fn release_empty(&mut self, mut held: Held) {
+        while let Err(back) = self.hub.table.release(held) {
+            held = back;
+            self.hub.table.take_causes(&held);
+            let letters = self.hub.table.take_mail(&held);
+            let counts = &self.hub.workers[self.number].counts;
+            self.out.bounce_all(letters, &self.hub, &mut self.kit.local, counts);
+        }
+    }
+}
+
+fn here(me: Address, shared: &Shared, now: Time) -> Here {
+    Here { now, me, peer: shared.peer(), last_active: shared.last_active().time() }
+}
+
+/// Begins to connect a connection that is to be opened.
+fn begin_connect<A: Application>(
+    own: &mut Own<A>,
+    here: &Here,
+    kit: &mut Kit<A>,
+    port: &mut TurnPort<'_, A>,
+) {
+    let Some(to) = own.core.take_connect_to() else { return };
+    match socket::connect(to, &port.hub.options.socket) {
+        Ok((stream, established)) => {
+            own.stream = Some(stream);
+            if established {
+                own.core.on_open(here, kit, port);
+            }
+        }
+        Err(error) => own.core.on_failed(OpenError::from(&error), here, kit, port),
+    }
+}
+
+/// What epoll reported, as far as reading does not find out by itself.
+fn on_event<A: Application>(
+    own: &mut Own<A>,
+    causes: Causes,
+    here: &Here,
+    kit: &mut Kit<A>,
+    port: &mut TurnPort<'_, A>,
+) {
+    let Some(stream) = &own.stream else { return };
+    if own.core.is_connecting() {
+        match stream.take_error() {
+            Ok(None) if causes.any(Causes::OUT) => own.core.on_open(here, kit, port),
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => own.core.on_failed(OpenError::from(&error), here, kit, port),
+        }
+        return;
+    }
+    if causes.any(Causes::PEER_SHUT) {
+        own.core.note_peer_shut();
+    }
+    // Whoever reads gets what is left before the error; whoever does not would never hear of it.
+    if causes.any(Causes::BROKEN) && !own.core.wants_read() {
+        match stream.take_error() {
+            Ok(Some(error)) | Err(error) => own.core.on_lost(lost_by(&error), here, kit, port),
+            Ok(None) if !own.core.is_shut() => own.core.on_lost(Lost::Broken, here, kit, port),
+            Ok(None) => {}
+        }
+    }
+}
+
+/// Reads up to the budget; says how much.
+fn read<A: Application>(
+    own: &mut Own<A>,
+    here: &Here,
+    kit: &mut Kit<A>,
+    port: &mut TurnPort<'_, A>,
+) -> usize {
+    let Own { core, stream, again, .. } = own;
+    let Some(stream) = stream else { return 0 };
+    let mut read = 0;
+    let budget = port.hub.options.read_budget_bytes;
+    let mut source = |room: &mut [u8]| (&*stream).read(room);
+    *again = core.read(&mut source, (budget, &mut read), here, kit, port) == ReadEnd::Budget;
+    if read > 0 {
+        port.shared.count_in(read);
+        port.shared.set_active(Tick::floor(here.now));
+    }
+    read
+}
+
+/// Writes what is queued, tells the machine, and shuts the write side if that is due.
+fn flush<A: Application>(own: &mut Own<A>, here: &Here, kit: &mut Kit<A>, port: &mut TurnPort<'_, A>) {
+    let Own { core, stream, .. } = own;
+    let Some(stream) = stream else { return };
+    let mut written = 0;
+    for _ in 0..FLUSH_ROUNDS_MAX {
+        let mut sink = |slices: &[std::io::IoSlice<'_>]| (&*stream).write_vectored(slices);
+        let end = core.flush(&mut sink, &mut written, here, kit, port);
+        let told = core.tell_flushed(here, kit, port);
+        if !told || !matches!(end, FlushEnd::Done) || core.output_bytes() == 0 {
+            break;
+        }
+    }
+    if written > 0 {
+        port.shared.count_out(written);
+    }
+    if core.take_shutdown() {
+        // A socket that is not connected any more reports that by itself.
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// What a resting connection is armed for (O6); nothing if no event may reach it.
+fn interest<A: Application>(core: &Core<A>) -> Option<Interest> {
+    if core.is_connecting() {
+        return Some(Interest::OUT);
+    }
+    let mut interest = Interest::NONE;
+    if core.wants_read() {
+        interest = Interest::IN;
+    } else if core.is_shut() {
+        return None;
+    }
+    if core.awaits_end() {
+        interest = interest.and(Interest::PEER_SHUT);
+    }
+    if core.wants_write() {
+        interest = interest.and(Interest::OUT);
+    }
+    Some(interest)
+}
+
+/// Arms a held connection. False if the system refused.
+#[cfg(not(release_before_arm))]
+fn arm<A: Application>(own: &mut Own<A>, shared: &Shared, me: Address, hub: &Hub<A>) -> bool {
+    let Some(stream) = &own.stream else { return true };
+    let poller = &hub.reactors[shared.home()].poller;
+    let reading = own.core.wants_read();
+    let Some(interest) = interest(&own.core) else {
+        // Hang-up is level-ready for ever once both sides are shut, so such a socket leaves the set (O6).
+        if std::mem::replace(&mut own.registered, false) {
+            let _ = poller.remove(stream);
+        }
+        shared.set_armed(None, false);
+        return true;
+    };
+    if shared.armed() == Some(interest.0) {
+        return true;
+    }
+    // Published before the system call: from it on, an event may disarm the slot again.
+    shared.set_armed(Some(interest.0), reading);
+    let token = me.as_u64();
+    if std::mem::replace(&mut own.registered, true) {
+        poller.arm(stream, token, interest).is_ok()
+    } else {
+        poller.add(stream, token, interest).is_ok()
+    }
+}
+
+fn record<A: Application>(me: Address, shared: &Shared, core: &Core<A>, now: Time) -> Closed {
+    let (bytes_in, bytes_out) = shared.bytes();
+    let peer = shared.peer();
+    let listener = shared.listener();
+    Closed {
+        address: me,
+        peer: (peer.port() != 0).then_some(peer),
+        listener: (listener != NO_LISTENER).then_some(listener),
+        cause: core.end().expect("a connection that closes knows why"),
+        age_ms: now.ms_since(shared.opened().time()),
+        bytes_in,
+        bytes_out,
+        requests: u64::from(shared.requests()),
+    }
+}
+
+fn close_socket<A: Application>(own: Own<A>) {
+    let Some(stream) = own.stream else { return };
+    if own.core.is_abort() {
+        socket::reset_on_close(&stream);
+    } else {
+        socket::close(stream, &mut [0; DISCARD_BYTES]);
+    }
+}
