@@ -158,7 +158,7 @@ impl<A: Application> Runner<A> {
             return out.requeue(held, Causes::NONE, hub);
         }
         if let Some((poller, fd, interest, registered)) = late {
-            std::thread::yield_now();
+            std::thread::sleep(std::time::Duration::from_micros(200));
             poller.arm_late(fd, me.as_u64(), interest, registered);
         }
     }
