@@ -28,6 +28,8 @@ pub(crate) struct Kit<A: Application> {
     pub(crate) batch: Batch,
     /// Randomness for machines.
     pub(crate) random: Random,
+    // Connections keep boxes, so what is spare is boxes too.
+    #[allow(clippy::vec_box)]
     spare_loads: Vec<Box<Load>>,
 }
 

@@ -48,13 +48,6 @@ pub(crate) struct Held {
     index: u32,
 }
 
-impl Held {
-    /// The slot.
-    pub(crate) fn index(&self) -> u32 {
-        self.index
-    }
-}
-
 /// What a new connection shows first.
 pub(crate) struct Newcomer<B> {
     /// The private part.
@@ -105,6 +98,9 @@ impl<M, B> Table<M, B> {
             live_max,
         }
     }
+
+    /// User memory of one slot: the part that is never given back, and the body.
+    pub(crate) const SLOT_BYTES: usize = size_of::<Head<M>>() + size_of::<Body<B>>();
 
     /// Slots there can be.
     pub(crate) fn slots_max(&self) -> usize {
@@ -468,7 +464,7 @@ mod tests {
         let table = TestTable::new(2);
         open(&table, 0);
         open(&table, 1);
-        let back = table.claim(Time::ZERO, newcomer(7)).err().expect("two is the limit");
+        let back = table.claim(Time::ZERO, newcomer(7)).expect_err("two is the limit");
         assert_eq!(*back.own, 7);
     }
 

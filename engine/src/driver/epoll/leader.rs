@@ -213,3 +213,160 @@ fn on_event<A: Application>(
         queue(address.index);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    use crossbeam::deque::Worker as Deque;
+    use crossbeam::utils::CachePadded;
+
+    use super::*;
+    use crate::driver::core::Core;
+    use crate::driver::epoll::hub::{Own, WorkerSeat};
+    use crate::driver::epoll::outbox::Outbox;
+    use crate::driver::epoll::turn::Runner;
+    use crate::driver::kit::Kit;
+    use crate::machine::{Closed, Context, Freeze, Frozen, Input, Machine, ThawError};
+    use crate::options::Options;
+    use crate::slot::table::{Newcomer, Table};
+
+    struct Echo;
+
+    impl Application for Echo {
+        type Mail = ();
+        type Local = ();
+
+        fn local(&self, _worker: usize) {}
+
+        fn accept(&self, _: &mut (), _listener: u16, _peer: SocketAddr) -> Option<Box<dyn Machine<Echo>>> {
+            Some(Box::new(Echo))
+        }
+
+        fn closed(&self, _: &mut (), _record: &Closed) {}
+
+        fn orphaned(&self, _: &mut (), _mail: ()) {}
+
+        fn thaw(&self, _: &mut (), _frozen: &Frozen) -> Result<Box<dyn Machine<Echo>>, ThawError> {
+            Err(ThawError("it does not freeze".to_owned()))
+        }
+    }
+
+    impl Machine<Echo> for Echo {
+        fn on(&mut self, input: Input<'_, Echo>, context: &mut Context<'_, Echo>) {
+            match input {
+                Input::Bytes(incoming) => {
+                    let bytes = incoming.len();
+                    let piece = incoming.take(bytes);
+                    context.write(piece);
+                }
+                Input::Mail { .. } => context.reset(0),
+                _ => {}
+            }
+        }
+
+        fn freeze(&self) -> Freeze {
+            Freeze::NotYet { why: "it does not freeze" }
+        }
+    }
+
+    /// A raw mode without threads: a test decides who does what when.
+    struct Bench {
+        hub: Arc<Hub<Echo>>,
+        runner: Runner<Echo>,
+        listener: TcpListener,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let deque = Deque::new_fifo();
+            let seats = vec![CachePadded::new(WorkerSeat::new(deque.stealer()))].into_boxed_slice();
+            let options = Options { reactors: 1, workers: 1, ..Options::default() };
+            let hub = Arc::new(Hub::new(Arc::new(Echo), options, seats, 0).expect("epoll works"));
+            let kit = Kit::new((), hub.pool.clone(), 1);
+            let out = Outbox::new(deque, 0);
+            let now = hub.clock.now();
+            let runner = Runner { hub: Arc::clone(&hub), kit, out, now, read_bytes: 0, number: 0 };
+            Bench { hub, runner, listener: TcpListener::bind("127.0.0.1:0").expect("loopback") }
+        }
+
+        fn client(&self) -> TcpStream {
+            TcpStream::connect(self.listener.local_addr().expect("bound")).expect("it listens")
+        }
+
+        fn accept(&mut self) -> (Address, i32) {
+            let (stream, peer) = self.listener.accept().expect("a client waits");
+            stream.set_nonblocking(true).expect("a plain option");
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&stream);
+            let own = Own { stream: Some(stream), ..Own::new(Core::accepted()) };
+            let newcomer = Newcomer { own, home: 0, peer: Some(peer), listener: 0 };
+            let (held, address) = self.hub.table.claim(self.hub.clock.now(), newcomer).ok().expect("room");
+            self.hub.note_home(0, 1);
+            self.run(self.hub.table.requeue(held, Causes::AGAIN));
+            (address, fd)
+        }
+
+        fn run(&mut self, slot: u32) {
+            let (mut held, causes) = self.hub.table.begin(slot).expect("it is queued");
+            self.runner.turn(&mut held, causes);
+            self.runner.finish(held);
+        }
+
+        /// Fetches what epoll has, without telling any slot.
+        fn fetch(&self) -> Vec<(u64, Ready)> {
+            let mut fetched = Vec::new();
+            let mut events = Events::with_capacity(8);
+            let wait = self.hub.reactors[0].poller.wait(&mut events, Some(5_000), |token, ready| {
+                fetched.push((token, ready));
+            });
+            wait.expect("epoll works");
+            fetched
+        }
+
+        fn tell(&mut self, (token, ready): (u64, Ready)) -> Vec<u32> {
+            let mut queued = Vec::new();
+            on_event(&self.hub, token, ready, &mut Vec::new(), &mut |slot| queued.push(slot));
+            queued
+        }
+    }
+
+    /// One try; false if another test of this process took the descriptor in between.
+    fn reuse_between_fetch_and_turn() -> bool {
+        let mut bench = Bench::new();
+        let (mut first, mut second) = (bench.client(), bench.client());
+        let (old, old_fd) = bench.accept();
+        first.write_all(b"old").expect("it is open");
+        let stale = bench.fetch()[0];
+        bench.hub.post_from_outside(old, ()).expect("it is there");
+        let slot = bench.hub.reactors[0].injector.pop().expect("the mail queued it");
+        bench.run(slot);
+        assert_eq!(bench.hub.table.live(), 0, "the mail closed it");
+        let (new, new_fd) = bench.accept();
+        assert_eq!(new.index, old.index, "the slot is used again");
+        assert!(bench.tell(stale).is_empty(), "the event of the old connection is dropped");
+        second.write_all(b"new").expect("it is open");
+        let fresh = bench.fetch()[0];
+        assert_eq!(bench.tell(fresh), [new.index]);
+        bench.run(new.index);
+        let mut answer = [0; 3];
+        second.read_exact(&mut answer).expect("it answers");
+        assert_eq!(&answer, b"new");
+        new_fd == old_fd
+    }
+
+    #[test]
+    fn an_event_fetched_before_its_descriptor_was_reused_runs_nobody() {
+        assert!(
+            (0..100).any(|_| reuse_between_fetch_and_turn()),
+            "the descriptor is used again once in a hundred"
+        );
+    }
+
+    #[test]
+    fn a_slot_is_within_its_budget() {
+        let bytes = Table::<(), Own<Echo>>::SLOT_BYTES;
+        println!("a slot takes {bytes} of 128 bytes");
+        assert!(bytes <= 128, "{bytes}");
+    }
+}
