@@ -469,3 +469,24 @@ fn the_example_of_the_documentation_is_valid() {
         text(example).unwrap_or_else(|faults| panic!("{faults}\n{example}"));
     }
 }
+
+#[test]
+fn the_plan_knows_where_addresses_were_said() {
+    let plan = flags(&[]).unwrap();
+    assert_eq!(plan.places.listeners, ["the default of --listen"]);
+    assert_eq!(plan.places.admin, "the default of --admin");
+    let said = [("--listen", "bolt://127.0.0.1:1"), ("--admin", "127.0.0.1:2")];
+    let plan = with(&said, &[], &MACHINE).unwrap();
+    assert_eq!(
+        (&plan.places.listeners[..], plan.places.admin.as_str()),
+        (&["--listen".to_owned()][..], "--admin")
+    );
+    let plan = with(&[], &[("BOWLINE_LISTEN", "bolt://127.0.0.1:1,bolt://127.0.0.1:2")], &MACHINE).unwrap();
+    assert_eq!(plan.places.listeners, ["BOWLINE_LISTEN", "BOWLINE_LISTEN"]);
+    let plan =
+        text("listeners:\n  - {address: 'bolt://127.0.0.1:1'}\nadmin: {address: '127.0.0.1:2'}\n").unwrap();
+    assert_eq!(
+        (plan.places.listeners[0].as_str(), plan.places.admin.as_str()),
+        ("gw.yaml:2:15", "gw.yaml:3:18")
+    );
+}

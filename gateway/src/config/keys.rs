@@ -334,7 +334,7 @@ pub const KEYS: &[Key] = &[
         "How long accepting goes on after readiness went off, so that balancers notice; costs that much of every stop")
         .flag("--drain-delay"),
     changes("drain.deadline", Kind::Duration(0, DAY), "30s",
-        "What is not finished then is cut; longer costs slower stops")
+        "What is not finished so long after accepting stopped is cut; longer costs slower stops")
         .flag("--drain-deadline"),
     changes("log.level", Kind::Filter, "info",
         "What is logged; debug costs one line per opened and closed connection")

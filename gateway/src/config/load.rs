@@ -19,6 +19,7 @@ use crate::config::plan::EnginePlan;
 use crate::config::plan::LimitsPlan;
 use crate::config::plan::LogFormat;
 use crate::config::plan::LogPlan;
+use crate::config::plan::PlacesPlan;
 use crate::config::plan::Plan;
 use crate::config::plan::TimeoutsPlan;
 use crate::config::said::File;
@@ -85,6 +86,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
     let drain = settings.drain();
     let log = settings.log();
     let admin = settings.text("admin.address");
+    let admin_place = settings.layer.place("admin.address").map(ToString::to_string);
     let topology = Topology::of(&flags, &file, &mut faults);
     let plan = Plan {
         engine,
@@ -96,6 +98,10 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
         admin: (admin != "off").then(|| admin.parse().expect("its key lets nothing else through")),
         drain,
         log,
+        places: PlacesPlan {
+            listeners: topology.places,
+            admin: admin_place.unwrap_or_else(|| "the default of --admin".to_owned()),
+        },
     };
     faults.or(plan)
 }

@@ -28,6 +28,17 @@ pub struct Plan {
     pub drain: DrainPlan,
     /// What is logged.
     pub log: LogPlan,
+    /// Where the addresses to bind were said, for messages.
+    pub places: PlacesPlan,
+}
+
+/// Where addresses were said: a flag, a variable, a position in a file, or a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacesPlan {
+    /// Of the listeners, in their order.
+    pub listeners: Vec<String>,
+    /// Of the admin interface.
+    pub admin: String,
 }
 
 /// Which driver runs the machines, and how.
@@ -285,6 +296,7 @@ impl Default for Plan {
             admin: None,
             drain: DrainPlan { delay_ms: 3_000, deadline_ms: 30_000 },
             log: LogPlan { level: "info".to_owned(), format: LogFormat::Text, access: false, file: None },
+            places: PlacesPlan::default(),
         }
     }
 }

@@ -30,6 +30,8 @@ use crate::config::url::protocol_name;
 #[derive(Debug)]
 pub(crate) struct Topology {
     pub(crate) listeners: Vec<ListenerPlan>,
+    /// Where the address of each listener was said.
+    pub(crate) places: Vec<String>,
     pub(crate) routes: Vec<RoutePlan>,
     pub(crate) clusters: Vec<ClusterPlan>,
 }
@@ -40,12 +42,21 @@ impl Topology {
         let mut builder = Builder { flags, file, faults, clusters: Vec::new(), positions: HashMap::new() };
         builder.clusters();
         let routes = builder.routes();
-        let listeners = builder.listeners(!routes.is_empty());
+        let (listeners, places): (Vec<_>, Vec<_>) = builder.listeners(!routes.is_empty()).into_iter().unzip();
         if !routes.is_empty() && listeners.iter().all(|listener| listener.protocol == Protocol::Tcp) {
             let place = file.routes.first().map_or(Place::Machine, |route| route.place.clone());
             builder.faults.add(place, "routes: have no effect since no listener speaks bolt");
         }
-        Topology { listeners, routes, clusters: builder.clusters }
+        let places = places.iter().map(said_at).collect();
+        Topology { listeners, places, routes, clusters: builder.clusters }
+    }
+}
+
+/// The place of a listener's address as messages name it.
+fn said_at(place: &Place) -> String {
+    match place {
+        Place::Machine => format!("the default of {LISTEN_FLAG}"),
+        place => place.to_string(),
     }
 }
 
@@ -214,7 +225,7 @@ impl Builder<'_> {
         routes
     }
 
-    fn listeners(&mut self, routed: bool) -> Vec<ListenerPlan> {
+    fn listeners(&mut self, routed: bool) -> Vec<(ListenerPlan, Place)> {
         let default = [(key("listeners[].address").default.to_owned(), Place::Machine)];
         let listen = if self.flags.listen.is_empty() { &default[..] } else { &self.flags.listen };
         let listeners: Vec<_> = if self.file.listeners.is_empty() {
@@ -229,7 +240,7 @@ impl Builder<'_> {
                 self.faults.add(place.clone(), format!("{} is listened on already", listener.address));
             }
         }
-        listeners.into_iter().map(|(listener, _)| listener).collect()
+        listeners
     }
 
     fn flag_listener(&mut self, at: usize, item: &Item, routed: bool) -> Option<(ListenerPlan, Place)> {
