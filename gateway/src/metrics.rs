@@ -22,18 +22,12 @@ use crate::error::vocabulary;
 vocabulary! {
     /// An event that is only counted. Its metric is `bowline_<name>_total`.
     Count: &'static str {
-        /// Connections accepted from clients, those refused by a limit included.
+        /// Connections accepted from clients, without those refused by a limit: the engine counts these.
         DownstreamConnectionsAccepted = "downstream_connections_accepted", "Connections accepted from clients";
         /// Connections opened to upstream endpoints.
         UpstreamConnectionsOpened = "upstream_connections_opened", "Connections opened to upstream endpoints";
         /// Attempts to open an upstream connection that failed.
         UpstreamConnectFailures = "upstream_connect_failures", "Attempts to open an upstream connection that failed";
-        /// Connections reset at once because of `--max-connections`.
-        ConnectionsRefusedLimit = "connections_refused_limit", "Connections refused by the limit of the process";
-        /// Connections reset at once because of `--max-connections-per-source`.
-        ConnectionsRefusedSource = "connections_refused_source", "Connections refused by the limit per source address";
-        /// Times accepting paused because no descriptor was left.
-        AcceptPauses = "accept_pauses", "Times accepting paused because no descriptor was left";
         /// Requests read from clients, oneway ones included.
         Requests = "requests", "Requests read from clients, oneway included";
         /// Oneway requests read from clients.
