@@ -13,6 +13,8 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -78,6 +80,11 @@ impl Resolver {
         Ok(Resolver { stop, thread: Some(thread) })
     }
 
+    /// Lookups that have ended so far, their answers published. Every name is tried once before any is tried again.
+    pub fn tries(&self) -> usize {
+        self.stop.tries.load(Ordering::Acquire)
+    }
+
     /// Publishes nothing more. Does not wait: a lookup under way may take its time, and ends with the process.
     pub fn stop(&self) {
         *self.stop.lock() = true;
@@ -109,6 +116,7 @@ pub fn system_lookup() -> Lookup {
 struct Stop {
     stopped: Mutex<bool>,
     changed: Condvar,
+    tries: AtomicUsize,
 }
 
 impl Stop {
@@ -147,6 +155,7 @@ impl Worker {
             }
             let job = &jobs[at];
             let answered = self.look_up(job, &mut last[at]);
+            self.stop.tries.fetch_add(1, Ordering::Release);
             let pause = if answered { job.interval } else { job.interval.min(RETRY_AFTER) };
             due.push(Reverse((Instant::now() + pause, at)));
         }
@@ -263,6 +272,8 @@ mod tests {
         let mut seen: Vec<_> = (0..3).map(|_| answers.recv_timeout(PATIENCE).expect("an answer")).collect();
         seen.sort_unstable();
         assert_eq!(seen, [(0, 0), (0, 1), (1, 0)]);
+        // Each has been published, so the tries before the last one are counted.
+        assert!(resolver.tries() >= 2);
         resolver.join();
     }
 
