@@ -16,3 +16,4 @@ pub mod application;
 pub mod resolve;
 pub mod admin;
 pub mod cli;
+pub mod call;
