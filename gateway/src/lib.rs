@@ -16,4 +16,5 @@ pub mod application;
 pub mod resolve;
 pub mod admin;
 pub mod cli;
+pub mod run;
 pub mod call;
