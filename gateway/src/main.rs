@@ -5,6 +5,7 @@ use std::io;
 use std::io::Write;
 use std::process::ExitCode;
 
+use bowline_gateway::call;
 use bowline_gateway::cli;
 use bowline_gateway::cli::CheckArguments;
 use bowline_gateway::cli::Command;
@@ -13,6 +14,7 @@ use bowline_gateway::config::machine::Machine;
 use bowline_gateway::error::EXIT_CONFIG;
 use bowline_gateway::error::EXIT_FAILURE;
 use bowline_gateway::error::EXIT_OK;
+use bowline_gateway::run;
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
@@ -22,20 +24,28 @@ fn main() -> ExitCode {
     match command {
         Command::Check(arguments) => check(&arguments),
         Command::Version(arguments) => say(&cli::version(arguments.json)),
-        Command::Run(_) | Command::Call(_) => {
-            eprintln!("bowline: this build has only `check` and `version`");
-            ExitCode::from(EXIT_FAILURE)
-        }
+        Command::Run(arguments) => match run::run(&arguments.said(), &load::environment()) {
+            Ok(()) => ExitCode::from(EXIT_OK),
+            Err(trouble) => complain(&trouble, trouble.code),
+        },
+        Command::Call(arguments) => match call::call(&arguments, &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::from(EXIT_OK),
+            Err(failure) => complain(&failure, EXIT_FAILURE),
+        },
     }
+}
+
+fn complain(trouble: &dyn std::error::Error, code: u8) -> ExitCode {
+    // Faults of a configuration name their place, one a line; nobody is left to tell when standard error is closed.
+    let prefix = if code == EXIT_CONFIG { "" } else { "bowline: " };
+    drop(writeln!(io::stderr(), "{prefix}{trouble}"));
+    ExitCode::from(code)
 }
 
 fn check(arguments: &CheckArguments) -> ExitCode {
     match load::plan_of_file(&arguments.config, &Machine::read()) {
         Ok(_) => say(&format!("{}: ok", arguments.config)),
-        Err(faults) => {
-            eprintln!("{faults}");
-            ExitCode::from(EXIT_CONFIG)
-        }
+        Err(faults) => complain(&faults, EXIT_CONFIG),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The program as a process: exit codes, and what goes to which stream. Binds nothing.
+//! The program as a process: exit codes, and what goes to which stream. What serves is tested end to end elsewhere.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -64,6 +64,37 @@ fn a_wrong_command_line_ends_with_78_and_help_with_0() {
     let (code, out, err) = parts(&bowline(&["run", "--help"]));
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.contains("--drain-deadline"), "{out}");
+}
+
+#[test]
+fn a_run_with_a_fault_ends_with_78_and_names_its_place() {
+    let file = File::with("run.yaml", "drain: {delay: never}\n");
+    let path = file.path();
+    let (code, out, said) = parts(&bowline(&["run", "--config", path]));
+    assert_eq!((code, out.as_str()), (Some(78), ""));
+    assert!(said.starts_with(&format!("{path}:1:16: drain.delay: ")), "{said}");
+    let (code, _, said) = parts(&bowline(&["run", "--engine", "tokio", "--dispatch", "handoff"]));
+    assert_eq!(code, Some(78));
+    assert!(said.starts_with("--dispatch: "), "{said}");
+}
+
+#[test]
+fn a_taken_admin_address_ends_with_1_and_says_where_it_was_said() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let listen = ["run", "--listen", "bolt://127.0.0.1:0"];
+    let (code, out, said) = parts(&bowline(&[&listen[..], &["--admin", &address]].concat()));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let start = format!("bowline: --admin: cannot listen on {address} for the admin interface: ");
+    assert!(said.starts_with(&start) && said.contains("in use"), "{said}");
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_ends_with_1() {
+    let file = File::with("log.yaml", "log: {file: no/such/folder/log}\n");
+    let (code, out, said) = parts(&bowline(&["run", "--config", file.path()]));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(said.starts_with("bowline: cannot write the log: no/such/folder/log: "), "{said}");
 }
 
 #[test]
