@@ -19,6 +19,15 @@ pub fn dial(address: SocketAddr) -> TcpStream {
     prepare(stream)
 }
 
+/// The same, or nothing if it is reset before this side has seen that it was accepted.
+pub fn try_dial(address: SocketAddr) -> Option<TcpStream> {
+    match TcpStream::connect_timeout(&address, PATIENCE) {
+        Ok(stream) => Some(prepare(stream)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+        Err(error) => panic!("it listens: {error}"),
+    }
+}
+
 /// A connection that holds only about `bytes` of input in the kernel, so that a test that does not read is noticed soon.
 pub fn dial_narrow(address: SocketAddr, bytes: usize) -> TcpStream {
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");

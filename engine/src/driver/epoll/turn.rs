@@ -163,7 +163,7 @@ impl<A: Application> Runner<A> {
         }
     }
 
-    /// Ends a connection (O7): out of the epoll set, generation over, mail bounced, descriptor closed, slot free.
+    /// Ends a connection (O7): out of the epoll set, generation over, mail bounced, counted, descriptor closed, slot free.
     fn close(&mut self, mut held: Held) {
         let Runner { hub, kit, out, now, number, .. } = self;
         let (hub, now) = (&**hub, *now);
@@ -181,8 +181,9 @@ impl<A: Application> Runner<A> {
         }
         let own = hub.table.end(&mut held).expect("its parts were just looked at");
         out.bounce_all(hub.table.take_mail(&held), hub, &mut kit.local, counts);
-        close_socket(own);
+        // Counted first: whoever sees the end of the stream may ask why it came.
         hub.app.closed(&mut kit.local, &record);
+        close_socket(own);
         self.release_empty(held);
         self.hub.table.give_back(me.index, now);
     }
