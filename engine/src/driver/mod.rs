@@ -3,5 +3,6 @@
 pub(crate) mod kit;
 pub(crate) mod core;
 pub(crate) mod control;
+pub(crate) mod admission;
 pub(crate) mod epoll;
 pub(crate) mod tokio;
