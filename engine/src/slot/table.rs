@@ -100,6 +100,7 @@ impl<M, B> Table<M, B> {
     }
 
     /// User memory of one slot: the part that is never given back, and the body.
+    #[cfg(test)]
     pub(crate) const SLOT_BYTES: usize = size_of::<Head<M>>() + size_of::<Body<B>>();
 
     /// Slots there can be.

@@ -14,10 +14,10 @@ use bowline_engine::engine::{ConnectionInfo, Engine, Handle, StartError};
 use bowline_engine::machine::{
     Address, Application, CloseCause, Closed, Context, Freeze, Frozen, Input, Machine, ThawError,
 };
-use bowline_engine::options::{Accept, Mode, Options};
+use bowline_engine::options::{Accept, Dispatch, Mode, Options};
 
 /// Every mode that has a driver: each test over sockets runs in each.
-pub(crate) const MODES: &[Mode] = &[Mode::Tokio];
+pub(crate) const MODES: &[Mode] = &[Mode::Tokio, Mode::Raw(Dispatch::Help), Mode::Raw(Dispatch::Handoff)];
 
 /// After so long a test gives up; none passes or fails by being faster.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

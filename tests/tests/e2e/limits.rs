@@ -25,7 +25,8 @@ fn connections_over_the_limit_are_reset_and_counted() {
     each_mode(|mode| {
         let upstream = Upstream::echo();
         let gateway = Gateway::bolt(mode, upstream.address(), &["--max-connections", "20"]);
-        let mut served: Vec<_> = (0..40).filter_map(|_| try_dial(gateway.address()).and_then(is_served)).collect();
+        let mut served: Vec<_> =
+            (0..40).filter_map(|_| try_dial(gateway.address()).and_then(is_served)).collect();
         assert!((1..=20).contains(&served.len()), "{} are served", served.len());
         let refused = gateway.metric("connections_refused_limit_total", "");
         assert_eq!(refused as usize, 40 - served.len());
