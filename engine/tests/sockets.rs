@@ -183,6 +183,7 @@ fn mail_between_workers_arrives_in_order_and_exactly_once() {
     const CONNECTIONS: usize = 8;
     const LETTERS: u64 = 2_000;
     each_mode(|options| {
+        let options = Options { workers: 4, pin_cores: true, ..options };
         let everyone: Arc<Mutex<Vec<Address>>> = Arc::default();
         let received = Arc::new(AtomicUsize::new(0));
         let (addresses, count) = (Arc::clone(&everyone), Arc::clone(&received));
@@ -687,6 +688,8 @@ fn a_slow_reader_gets_all_and_the_machine_never_queues_more_than_it_wants() {
             }))
         });
         let mut client = running.dial();
+        // More than the kernel takes for a client that does not read: the machine has to wait.
+        eventually("output waits", || running.connections().iter().any(|info| info.memory_bytes > 0));
         let part = pattern(PART);
         for _ in 0..PARTS {
             for piece in part.chunks(5_000) {
@@ -736,6 +739,34 @@ fn a_reset_by_the_machine_throws_output_away() {
         let error = client.read_to_end(&mut Vec::new()).expect_err("it is a reset");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         assert_eq!(running.next_cause(), CloseCause::Machine(8));
+    });
+}
+
+#[test]
+fn a_machine_that_panics_ends_its_connection_and_nothing_of_its_call_reaches_another() {
+    each_mode(|options| {
+        let options = Options { workers: 1, reactors: 1, ..options };
+        let running = start(options, 2, |listener, _| {
+            if listener == 0 {
+                return Some(echo());
+            }
+            Some(machine(|input, context| {
+                if let Input::Bytes(_) = input {
+                    assert!(context.write_copy(b"of the call that panicked"));
+                    context.close(77);
+                    panic!("this test panics inside a machine");
+                }
+            }))
+        });
+        let (good, bad) = (running.engine.addresses()[0], running.engine.addresses()[1]);
+        let mut neighbour = dial(good);
+        exchange(&mut neighbour, b"before");
+        let mut faulty = dial(bad);
+        faulty.write_all(b"go").expect("it is open");
+        assert!(is_refused(faulty));
+        assert_eq!(running.next_cause(), CloseCause::Lost(Lost::Broken));
+        exchange(&mut neighbour, b"after");
+        exchange(&mut dial(good), b"new");
     });
 }
 

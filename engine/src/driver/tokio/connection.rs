@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,9 @@ use super::socket::Socket;
 use super::worker::Worker;
 use crate::driver::core::{Core, FlushEnd, Here, Note, Port, ReadEnd, lost_by};
 use crate::driver::kit::Kit;
-use crate::machine::{Address, Application, CloseCause, Closed, Lost, Machine, Open, OpenError, OpenRefused};
+use crate::machine::{
+    Address, Application, CloseCause, Closed, Effects, Lost, Machine, Open, OpenError, OpenRefused,
+};
 use crate::options::SocketOptions;
 use crate::slot::inbox::Letters;
 use crate::slot::shared::Shared;
@@ -88,7 +91,7 @@ impl<A: Application> Connection<A> {
             worker.counts().events.add(1);
         }
         for _ in 0..ROUNDS_MAX {
-            match self.round(&mut held, kit, context) {
+            match self.guarded_round(&mut held, kit, context) {
                 Round::Over => {
                     self.end(held, kit);
                     return Poll::Ready(());
@@ -104,6 +107,15 @@ impl<A: Application> Connection<A> {
         table.requeue(held, Causes::AGAIN);
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// A machine that panics ends its own connection: nothing of its call may reach the next one on this thread.
+    fn guarded_round(&mut self, held: &mut Held, kit: &mut Kit<A>, context: &mut Context<'_>) -> Round {
+        let round = catch_unwind(AssertUnwindSafe(|| self.round(held, kit, context)));
+        round.unwrap_or_else(|_| {
+            kit.effects = Effects::default();
+            Round::Over
+        })
     }
 
     fn round(&mut self, held: &mut Held, kit: &mut Kit<A>, context: &mut Context<'_>) -> Round {
@@ -158,13 +170,14 @@ impl<A: Application> Connection<A> {
     fn close_record(&self, held: &mut Held, now: Time, kit: &mut Kit<A>) -> bool {
         let hub = &self.worker.hub;
         let Some((shared, own)) = hub.table.parts(held) else { return true };
+        // Without an end it is over because its machine panicked.
         let cause = own.core.end().unwrap_or(CloseCause::Lost(Lost::Broken));
         let record = Closed::of(self.address, shared, cause, !own.core.is_connecting(), now);
         if let (Some(_), Some(peer)) = (record.listener, record.peer) {
             hub.sources.forget(peer.ip());
         }
         hub.app.closed(&mut kit.local, &record);
-        own.core.is_abort()
+        own.core.is_abort() || own.core.end().is_none()
     }
 }
 

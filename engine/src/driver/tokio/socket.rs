@@ -48,7 +48,11 @@ impl Socket {
 
     /// Writes what the socket takes.
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let result = self.stream.try_write_vectored(slices);
+        // One range alone is sent without the kernel's work for a list.
+        let result = match slices {
+            [only] => self.stream.try_write(only),
+            _ => self.stream.try_write_vectored(slices),
+        };
         let asked: usize = slices.iter().map(|slice| slice.len()).sum();
         if matches!(result, Ok(count) if 0 < count && count < asked) {
             self.forget(Interest::WRITABLE);
