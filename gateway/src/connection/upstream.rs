@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bowline_engine::buf::Piece;
 use bowline_engine::machine::{Address, Context, Frozen, Incoming, Input, Machine, ThawError};
 use bowline_engine::machine::{Freeze, OpenError};
 use bowline_engine::time::Time;
@@ -52,6 +53,8 @@ pub struct Upstream {
     /// Room at the endpoint for everything in flight here.
     place: Place,
     waiting: Waiting,
+    /// Calls of the server that its client has not answered yet.
+    callbacks: u32,
     /// Requests until the connection is there.
     queue: VecDeque<Queued>,
     /// Oneway requests in the output: where they end in all that was ever queued.
@@ -113,6 +116,7 @@ impl Upstream {
             link,
             place: Place::empty(endpoint),
             waiting: Waiting::default(),
+            callbacks: 0,
             queue: VecDeque::new(),
             oneways: VecDeque::new(),
             queued_total: 0,
@@ -155,6 +159,14 @@ impl Upstream {
             self.place.endpoint().note_unreachable(context.now, random);
         }
         self.give_up(context);
+        self.tell_left(false, context);
+    }
+
+    /// Tells the client that this connection is bound to.
+    fn tell_left<A: Proxy>(&self, lost: bool, context: &mut Context<'_, A>) {
+        if let Some(owner) = self.owner {
+            context.send(owner, Mail::Left { lost });
+        }
     }
 
     /// Takes no more and tells everyone who waits.
@@ -177,8 +189,8 @@ impl Upstream {
     fn close<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
         let lost = self.phase == Phase::Open;
         self.give_up(context);
-        if let Some(owner) = self.owner.filter(|_| reason != CloseReason::PartnerGone) {
-            context.send(owner, Mail::Leaving { lost });
+        if reason != CloseReason::PartnerGone {
+            self.tell_left(lost, context);
         }
         context.close(reason.index() as u8);
     }
@@ -186,9 +198,7 @@ impl Upstream {
     fn on_lost<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let lost = self.phase == Phase::Open;
         self.give_up(context);
-        if let Some(owner) = self.owner {
-            context.send(owner, Mail::Leaving { lost });
-        }
+        self.tell_left(lost, context);
     }
 
     fn on_requests<A: Proxy>(
@@ -294,31 +304,54 @@ impl Upstream {
         context: &mut Context<'_, A>,
     ) {
         let total = frame.total_bytes as usize;
-        match (frame.kind, self.owner) {
-            (bolt::Kind::Request | bolt::Kind::Oneway, Some(owner)) => {
+        match frame.kind {
+            bolt::Kind::Request | bolt::Kind::Oneway => return self.on_call(frame, incoming, context),
+            bolt::Kind::Heartbeat => self.on_heartbeat(frame, context),
+            bolt::Kind::Goaway => self.on_goaway(context),
+            bolt::Kind::Response | bolt::Kind::HeartbeatAck => {}
+        }
+        incoming.consume(total);
+    }
+
+    /// The server calls: its client, if this connection is bound to one that can read the frame.
+    fn on_call<A: Proxy>(
+        &mut self,
+        frame: &Frame,
+        incoming: &mut Incoming<'_>,
+        context: &mut Context<'_, A>,
+    ) {
+        let total = frame.total_bytes as usize;
+        let why = match self.owner {
+            // Java would misread its lengths and lose the whole connection.
+            Some(_) if frame.head_fault().is_some() => Failure::HeadTooLarge,
+            Some(owner) => {
+                self.callbacks += u32::from(frame.kind == bolt::Kind::Request);
                 let piece = incoming.take(total);
                 return context.send(owner, Mail::Callback { piece });
             }
-            (bolt::Kind::Request | bolt::Kind::Oneway, None) => {
-                context.local.fail(Failure::CallbackOnShared);
-                let mut out = [0; CONTROL_BYTES_MAX];
-                if frame.kind == bolt::Kind::Request {
-                    let length = Cause::of(frame).refuse(Failure::CallbackOnShared, &mut out);
-                    self.write_control(&out[..length], context);
-                }
-            }
-            (bolt::Kind::Heartbeat, _) => {
-                if !self.meter.count(context.now, context.local.shared.plan.limits.heartbeat_rate_max) {
-                    return self.close(CloseReason::HeartbeatFlood, context);
-                }
-                let mut out = [0; CONTROL_BYTES_MAX];
-                let length = bolt::encode_heartbeat_ack(frame, &mut out);
-                self.write_control(&out[..length], context);
-            }
-            (bolt::Kind::Goaway, _) => self.on_goaway(context),
-            (bolt::Kind::Response | bolt::Kind::HeartbeatAck, _) => {}
-        }
+            None => Failure::CallbackOnShared,
+        };
         incoming.consume(total);
+        self.refuse_call(frame, why, context);
+    }
+
+    /// Answers a call of the server with its failure; a oneway one is only counted.
+    fn refuse_call<A: Proxy>(&mut self, frame: &Frame, why: Failure, context: &mut Context<'_, A>) {
+        context.local.fail(why);
+        if frame.kind == bolt::Kind::Request {
+            let mut out = [0; CONTROL_BYTES_MAX];
+            let length = Cause::of(frame).refuse(why, &mut out);
+            self.write_control(&out[..length], context);
+        }
+    }
+
+    fn on_heartbeat<A: Proxy>(&mut self, frame: &Frame, context: &mut Context<'_, A>) {
+        if !self.meter.count(context.now, context.local.shared.plan.limits.heartbeat_rate_max) {
+            return self.close(CloseReason::HeartbeatFlood, context);
+        }
+        let mut out = [0; CONTROL_BYTES_MAX];
+        let length = bolt::encode_heartbeat_ack(frame, &mut out);
+        self.write_control(&out[..length], context);
     }
 
     fn on_goaway<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
@@ -335,12 +368,12 @@ impl Upstream {
         self.link.shut();
         context.set_state(State::Ending as u8);
         if let Some(owner) = self.owner {
-            context.send(owner, Mail::Leaving { lost: false });
+            context.send(owner, Mail::Leaving);
         }
     }
 
     fn close_if_left<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.phase == Phase::Leaving && self.waiting.is_empty() {
+        if self.phase == Phase::Leaving && self.waiting.is_empty() && self.callbacks == 0 {
             let removed = self.place.endpoint().is_removed();
             let reason = if removed { CloseReason::EndpointRemoved } else { CloseReason::UpstreamGoaway };
             self.close(reason, context);
@@ -359,10 +392,7 @@ impl Upstream {
         match mail {
             Mail::Requests { run, place } => self.on_requests(from, run, place, context),
             Mail::Cancel { key } => self.on_cancel(from, key, context),
-            Mail::CallbackReply { piece } => {
-                self.queued_total += piece.len() as u64;
-                context.write(piece);
-            }
+            Mail::CallbackReply { piece } => self.on_callback_reply(piece, context),
             Mail::Pace { reading } => {
                 self.reading = reading;
                 self.beat_at = None;
@@ -376,6 +406,16 @@ impl Upstream {
             // Nothing else is sent to an upstream; what it carries is given back by dropping it.
             _ => {}
         }
+    }
+
+    /// The client has answered a call, or nobody will.
+    fn on_callback_reply<A: Proxy>(&mut self, piece: Option<Piece>, context: &mut Context<'_, A>) {
+        self.callbacks = self.callbacks.saturating_sub(1);
+        if let Some(piece) = piece {
+            self.queued_total += piece.len() as u64;
+            context.write(piece);
+        }
+        self.close_if_left(context);
     }
 
     fn on_cancel<A: Proxy>(&mut self, from: Address, key: Option<u32>, context: &mut Context<'_, A>) {
@@ -401,12 +441,11 @@ impl Upstream {
                 context.local.shard().add(Count::LateReplies, u64::from(frames));
             }
             Mail::Callback { piece } => {
-                context.local.fail(Failure::CallbackLost);
-                let frame = only_frame(&piece, &context.local.shared.limits);
-                if let Some(frame) = frame.filter(|frame| frame.kind == bolt::Kind::Request) {
-                    let mut out = [0; CONTROL_BYTES_MAX];
-                    let length = Cause::of(&frame).refuse(Failure::CallbackLost, &mut out);
-                    self.write_control(&out[..length], context);
+                if let Some(frame) = only_frame(&piece, &context.local.shared.limits) {
+                    self.callbacks =
+                        self.callbacks.saturating_sub(u32::from(frame.kind == bolt::Kind::Request));
+                    self.refuse_call(&frame, Failure::CallbackLost, context);
+                    self.close_if_left(context);
                 }
             }
             _ => {}
@@ -562,6 +601,7 @@ impl<A: Proxy> Machine<A> for Upstream {
             place: (self.place.requests(), self.place.bytes()),
             last_id: self.waiting.last_id(),
             queued_total: self.queued_total,
+            callbacks: self.callbacks,
             beat_at_ms: self.beat_at.map(Time::as_ms),
             misses: self.misses,
             meter: self.meter,
@@ -587,6 +627,7 @@ struct FrozenUpstream {
     place: (u32, u32),
     last_id: u32,
     queued_total: u64,
+    callbacks: u32,
     beat_at_ms: Option<u64>,
     misses: u32,
     meter: Meter,
@@ -625,6 +666,7 @@ impl Upstream {
         machine.place = Place::again(endpoint, state.place.0, state.place.1);
         machine.phase = state.phase;
         machine.queued_total = state.queued_total;
+        machine.callbacks = state.callbacks;
         machine.beat_at = state.beat_at_ms.map(Time::from_ms);
         machine.misses = state.misses;
         machine.meter = state.meter;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bowline_engine::buf::{Chunk, Piece, Pool};
 use bowline_engine::machine::{
-    Address, Application, CloseCause, Closed, Context, Effects, Freeze, Host, Incoming, Input, Lost, Machine,
-    Open, OpenError, OpenRefused,
+    Address, Application, CloseCause, Closed, Context, Effects, Freeze, Frozen, Host, Incoming, Input, Lost,
+    Machine, Open, OpenError, OpenRefused,
 };
 use bowline_engine::time::Time;
 use bowline_gateway::application::Gateway;
@@ -270,6 +270,14 @@ impl World {
     /// Whether the connection is closed.
     pub fn is_closed(&self, peer: Peer) -> bool {
         self.slots[peer.0].closed.is_some()
+    }
+
+    /// The machine of a peer's connection as plain data.
+    pub fn frozen(&self, peer: Peer) -> Frozen {
+        match self.slots[peer.0].machine.as_ref().expect("the connection is open").freeze() {
+            Freeze::Frozen(frozen) => frozen,
+            Freeze::NotYet { why } => panic!("{why}"),
+        }
     }
 
     /// Mail from the control plane to every open connection.

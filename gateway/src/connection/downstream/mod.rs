@@ -271,7 +271,8 @@ impl Downstream {
             Mail::Unsent { run, why } => self.on_unsent(from, run, why, context),
             Mail::Written { frames, bytes } => self.forget_oneways(frames, u64::from(bytes)),
             Mail::Callback { piece } => self.on_callback(from, piece, context),
-            Mail::Leaving { lost } => self.on_leaving(from, lost, context),
+            Mail::Leaving => self.mark_leaving(from),
+            Mail::Left { lost } => self.on_left(from, lost, context),
             Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to a client's connection; what it carries is given back by dropping it.
             _ => {}
@@ -283,6 +284,7 @@ impl Downstream {
         match mail {
             Mail::Requests { run, place } => {
                 drop(place);
+                self.forget_bound(to);
                 self.on_unsent(to, run, Failure::ConnectFailed, context);
             }
             Mail::CallbackReply { .. } => context.local.count(Count::LateReplies),
