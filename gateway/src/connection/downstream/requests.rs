@@ -27,7 +27,10 @@ use super::super::frames::next_frame;
 use super::super::state::close_reason;
 use super::Downstream;
 use super::clock::{FRAME_GRACE_MS, LARGE_RETRY_MS};
-use super::{ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME, PAUSED_BY_ONEWAY, in_flight_max};
+use super::{
+    ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME, PAUSED_BY_ONEWAY, PAUSED_BY_OUTPUT,
+    in_flight_max,
+};
 
 /// Requests at the front of the bytes that go to one connection as one mail.
 struct Forming {
@@ -160,6 +163,10 @@ impl Downstream {
         let (bound, place) = dial::bound(cluster, frame.version, bytes, context)?;
         let upstream = bound.upstream;
         self.load(context).bound.push(bound);
+        if self.paused & PAUSED_BY_OUTPUT != 0 {
+            // A request that is tried again while its client takes nothing.
+            context.send(upstream, Mail::Pace { reading: false });
+        }
         Ok((upstream, place))
     }
 
