@@ -148,6 +148,9 @@ impl Upstream {
         if self.waiting.is_dirty() {
             self.arm(context.now.after_ms(SWEEP_MS), context);
         }
+        if let Some(deadline) = context.local.shared.drain_deadline() {
+            self.begin_drain(deadline, context);
+        }
     }
 
     /// Nothing was written: everything goes back.
@@ -246,8 +249,7 @@ impl Upstream {
     }
 
     fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
-        self.beat_at = None;
-        self.misses = 0;
+        self.note_alive();
         let before = incoming.len();
         let limits = context.local.shared.limits;
         let mut gathering: Option<Gathering> = None;
@@ -395,14 +397,11 @@ impl Upstream {
             Mail::CallbackReply { piece } => self.on_callback_reply(piece, context),
             Mail::Pace { reading } => {
                 self.reading = reading;
-                self.beat_at = None;
+                self.note_alive();
                 context.set_reading(reading);
             }
             Mail::PartnerGone => self.close(CloseReason::PartnerGone, context),
-            Mail::Drain { deadline } => {
-                self.drain_deadline = Some(deadline);
-                self.arm(context.now.after_ms(DRAIN_POLL_MS), context);
-            }
+            Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to an upstream; what it carries is given back by dropping it.
             _ => {}
         }
@@ -462,6 +461,10 @@ impl Upstream {
 
     fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.armed = None;
+        if self.phase == Phase::Connecting {
+            // What is queued is not entered yet, so what was cancelled of it must not be forgotten.
+            return self.drain(context);
+        }
         let forgotten = self.waiting.sweep();
         self.place.end_requests(forgotten);
         if self.place.endpoint().is_removed() {
@@ -472,6 +475,12 @@ impl Upstream {
         if self.phase != Phase::Closed {
             self.beat(context);
         }
+    }
+
+    /// Is to end once no client is left, at the latest at `deadline`.
+    fn begin_drain<A: Proxy>(&mut self, deadline: Time, context: &mut Context<'_, A>) {
+        self.drain_deadline = Some(deadline);
+        self.arm(context.now.after_ms(DRAIN_POLL_MS), context);
     }
 
     fn drain<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
@@ -486,11 +495,20 @@ impl Upstream {
         }
     }
 
+    /// No heartbeat is missing.
+    fn note_alive(&mut self) {
+        (self.beat_at, self.misses) = (None, 0);
+    }
+
     /// Asks a silent server whether it is alive, and gives up on one that does not say so.
     fn beat<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let plan = self.plan(context.local);
         let (interval_ms, timeout_ms) = (plan.heartbeat_interval_ms, plan.heartbeat_timeout_ms);
         let misses_max = plan.heartbeat_misses_max;
+        if self.beat_at.is_some_and(|beat_at| beat_at < context.last_active) {
+            // A large frame is arriving, of which nothing is offered before all of it is there.
+            self.note_alive();
+        }
         let due = match self.beat_at {
             None => context.last_active.after_ms(interval_ms),
             Some(beat_at) => beat_at.after_ms(timeout_ms),

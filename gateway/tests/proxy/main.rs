@@ -6,4 +6,5 @@ mod counting;
 mod world;
 
 mod bound;
+mod endings;
 mod forward;

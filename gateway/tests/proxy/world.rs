@@ -157,6 +157,14 @@ impl World {
         self.reach.insert(address, reach);
     }
 
+    /// Connects to `address` that wait for an answer get one, and later ones do.
+    pub fn let_connect(&mut self, address: SocketAddr) {
+        self.reach.insert(address, Reach::Accepts);
+        let waiting = self.slots.iter_mut().filter(|slot| slot.peer == address);
+        waiting.for_each(|slot| slot.silent = false);
+        self.run();
+    }
+
     /// A client connects to `listener`.
     pub fn connect(&mut self, listener: u16) -> Peer {
         self.connect_from(listener, [127, 0, 0, 1])
