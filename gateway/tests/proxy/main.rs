@@ -8,3 +8,4 @@ mod world;
 mod bound;
 mod endings;
 mod forward;
+mod opening;
