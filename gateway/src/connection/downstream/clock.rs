@@ -44,11 +44,16 @@ impl Downstream {
     /// Ends what has waited too long.
     fn expire<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let now = context.now;
-        while let Some((key, exchange)) = self.load.as_mut().and_then(|load| load.exchanges.expire(now)) {
+        let mut place = 0;
+        while let Some((key, exchange)) =
+            self.load.as_mut().and_then(|load| load.exchanges.expire(now, &mut place))
+        {
             context.send(exchange.upstream, Mail::Cancel { key: Some(key) });
             self.answer_failure(&exchange.cause, Failure::Timeout, context);
         }
-        while let Some(callback) = self.load.as_mut().and_then(|load| load.callbacks.expire(now)) {
+        let mut place = 0;
+        while let Some(callback) = self.load.as_mut().and_then(|load| load.callbacks.expire(now, &mut place))
+        {
             context.local.fail(Failure::Timeout);
             refuse_callback(&callback, Failure::Timeout, context);
         }
