@@ -390,6 +390,17 @@ impl Upstream {
         }
     }
 
+    /// Gives up on a server that asks and does not take the answers: requests have their places, answers to its own
+    /// calls and heartbeats are bounded here.
+    fn judge_output<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let fresh: usize = context.effects.output.iter().map(|piece| piece.len()).sum();
+        let answers = (context.output_bytes + fresh).saturating_sub(self.place.bytes() as usize);
+        if answers > ANSWER_BYTES_MAX && self.phase != Phase::Closed {
+            self.close(CloseReason::SlowReader, context);
+            context.reset(CloseReason::SlowReader.index() as u8);
+        }
+    }
+
     fn on_mail<A: Proxy>(&mut self, from: Address, mail: Mail, context: &mut Context<'_, A>) {
         match mail {
             Mail::Requests { run, place } => self.on_requests(from, run, place, context),
@@ -593,6 +604,7 @@ impl<A: Proxy> Machine<A> for Upstream {
             Input::EndOfStream => self.on_end(context),
             Input::Lost(_) => self.on_lost(context),
         }
+        self.judge_output(context);
         if self.waiting.len() != before {
             context.set_in_flight(self.waiting.len());
         }
@@ -695,6 +707,8 @@ impl Upstream {
     }
 }
 
+/// Answers that may wait for a server to take them: one of the largest size beside smaller ones.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// What was cancelled is forgotten together, so long after the first of it.
 const SWEEP_MS: u64 = 20;
 /// How often a draining connection looks whether clients are left.

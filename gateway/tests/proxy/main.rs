@@ -9,3 +9,4 @@ mod bound;
 mod endings;
 mod forward;
 mod opening;
+mod pressure;
