@@ -109,6 +109,8 @@ pub enum Mail {
     },
     /// Tunnel: the sender's peer will send no more.
     End,
+    /// Downstream to downstream: memory is at its ceiling, and the receiver's output queue is the longest.
+    Shed,
     /// From the control plane: end at a quiet point, at the latest at `deadline`.
     Drain {
         /// When everything must have ended.

@@ -17,6 +17,7 @@ use crate::config::plan::Plan;
 use crate::error::Failure;
 use crate::exchange::LargeFrames;
 use crate::exchange::Load;
+use crate::exchange::Longest;
 use crate::mail::Mail;
 use crate::metrics::Count;
 use crate::metrics::Counters;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub clusters: Vec<Arc<Cluster>>,
     /// Memory for large frames.
     pub large_frames: Arc<LargeFrames>,
+    /// Who is closed first when memory is at its ceiling.
+    pub longest: Longest,
     counters: Arc<Counters>,
     drain_deadline_ms: AtomicU64,
     downstreams: AtomicUsize,
@@ -62,6 +65,7 @@ impl Shared {
             targets: Targets::new(&plan),
             clusters: plan.clusters.iter().map(|cluster| Arc::new(Cluster::new(cluster))).collect(),
             large_frames: LargeFrames::new(plan.limits.large_frame_bytes_max),
+            longest: Longest::default(),
             plan,
             counters,
             drain_deadline_ms: AtomicU64::new(u64::MAX),

@@ -1,5 +1,6 @@
 //! What is bounded when somebody takes too little or sends too much, and that everybody goes on afterwards.
 
+use bowline_engine::buf::{Chunk, Pool};
 use bowline_gateway::config::plan::{Plan, Protocol, UpstreamMode};
 use bowline_gateway::error::{CloseReason, Failure};
 use bowline_gateway::metrics::Count;
@@ -209,4 +210,39 @@ fn heartbeats_are_answered_up_to_their_rate() {
     world.send(client, &heartbeat(Version::V1, 11));
     assert_eq!(world.reason(client), Some(CloseReason::HeartbeatFlood));
     assert_eq!(world.total(Count::HeartbeatsAnswered), 20);
+}
+
+#[test]
+fn at_the_memory_ceiling_the_longest_output_queue_is_closed_first() {
+    let pool = Pool::new(64 << 20);
+    let mut world = World::with_pool(plan_of(1), 11, pool.clone()).one_worker();
+    let clients: Vec<_> = (0..4).map(|_| world.connect(0)).collect();
+    for (client, size) in clients[..3].iter().zip([300_000, 500_000, 400_000]) {
+        world.send(*client, &calls(1..2));
+        let server = world.server();
+        let asked = world.message(server);
+        world.set_window(*client, Some(0));
+        world.send(server, &asked.response(&vec![7; size]));
+    }
+    // The third one's queue is written, which nobody was told of.
+    world.set_window(clients[2], None);
+    let free = (64 << 20) - pool.stats().charged_bytes;
+    let all_but_little = Chunk::take(&pool, (free - 40_000) / 4_096 * 4_096).expect("it is free");
+    let closed = |world: &World| clients.iter().map(|client| world.is_closed(*client)).collect::<Vec<_>>();
+    world.send(clients[3], &calls(5..6));
+    world.expect_failure(clients[3], 5, Failure::MemoryCeiling, 0);
+    assert_eq!(closed(&world), [false, true, false, false]);
+    assert_eq!(world.reason(clients[1]), Some(CloseReason::MemoryCeiling));
+    world.send(clients[3], &calls(6..8));
+    assert_eq!(closed(&world), [false, true, false, false], "the next one says that its queue is written");
+    world.send(clients[3], &calls(8..9));
+    assert_eq!(closed(&world), [true, true, false, false]);
+    world.send(clients[3], &calls(9..10));
+    assert_eq!(closed(&world), [true, true, false, false], "nobody else has much queued");
+    assert_eq!(world.messages(clients[3]).len(), 4);
+    drop(all_but_little);
+    world.take(clients[2]);
+    world.take(clients[3]);
+    world.round_trip(clients[2], 9, b"it lives on");
+    world.round_trip(clients[3], 9, b"and so does this one");
 }

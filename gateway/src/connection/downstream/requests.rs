@@ -29,7 +29,7 @@ use super::Downstream;
 use super::clock::{FRAME_GRACE_MS, LARGE_RETRY_MS};
 use super::{
     ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME, PAUSED_BY_ONEWAY, PAUSED_BY_OUTPUT,
-    in_flight_max,
+    in_flight_max, shed,
 };
 
 /// Requests at the front of the bytes that go to one connection as one mail.
@@ -121,6 +121,7 @@ impl Downstream {
         let shared = &context.local.shared;
         let target = shared.targets.find(self.listener, frame, own, &shared.limits)?;
         if context.pool.pressure() == Pressure::Ceiling {
+            shed(context);
             return Err(Failure::MemoryCeiling);
         }
         let class = version_class(frame.version);
