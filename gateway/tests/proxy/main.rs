@@ -6,7 +6,9 @@ mod counting;
 mod world;
 
 mod bound;
+mod chaos;
 mod endings;
 mod forward;
+mod large;
 mod opening;
 mod pressure;

@@ -91,6 +91,7 @@ pub struct World {
     pub connections_max: usize,
     pub not_yet: usize,
     pub freezes: usize,
+    pub turns: usize,
     random: u64,
     workers: Vec<Worker>,
     slots: Vec<Slot>,
@@ -133,6 +134,7 @@ impl World {
             connections_max: usize::MAX,
             not_yet: 0,
             freezes: 0,
+            turns: 0,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             workers,
             slots: Vec::new(),
@@ -355,6 +357,7 @@ impl World {
     }
 
     fn turn(&mut self, at: usize) {
+        self.turns += 1;
         if let Some(opening) = self.slots[at].opening {
             self.establish(at, opening);
         }
