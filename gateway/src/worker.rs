@@ -29,6 +29,10 @@ pub trait Proxy: Application<Mail = Mail, Local = Worker> {}
 
 impl<A: Application<Mail = Mail, Local = Worker>> Proxy for A {}
 
+/// Empty boxes. They are moved as they are: a connection holds one box and nothing else of its load.
+#[expect(clippy::vec_box, reason = "taking one must not allocate")]
+type Loads = Vec<Box<Load>>;
+
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
@@ -48,7 +52,7 @@ pub struct Shared {
     drain_deadline_ms: AtomicU64,
     downstreams: AtomicUsize,
     /// Boxes that workers have too many of: connections move between workers, so one may take what another gives back.
-    spare: Mutex<Vec<Box<Load>>>,
+    spare: Mutex<Loads>,
 }
 
 impl Shared {
@@ -102,14 +106,14 @@ impl Shared {
     }
 
     /// Moves some of its boxes into `spare`.
-    fn take_loads(&self, spare: &mut Vec<Box<Load>>) {
+    fn take_loads(&self, spare: &mut Loads) {
         let mut shared = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let from = shared.len().saturating_sub(MOVED_LOADS);
         spare.extend(shared.drain(from..));
     }
 
     /// Takes some of `spare`, as far as there is room.
-    fn keep_loads(&self, spare: &mut Vec<Box<Load>>) {
+    fn keep_loads(&self, spare: &mut Loads) {
         let mut shared = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let room = SHARED_LOADS_MAX - shared.len();
         shared.extend(spare.drain(spare.len() - MOVED_LOADS.min(room)..));
@@ -131,7 +135,7 @@ pub struct Worker {
     /// A buffer that is empty between calls.
     pub scratch: Vec<u8>,
     index: usize,
-    spare: Vec<Box<Load>>,
+    spare: Loads,
 }
 
 impl Worker {

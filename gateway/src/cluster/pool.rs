@@ -160,12 +160,11 @@ impl ClusterPool {
         }
         let start = self.next % count;
         self.next = start + 1;
-        if self.shared.plan().balance == Balance::LeastOutstanding {
-            if let Some(found) = self.take_least(start, now, bytes) {
-                return Ok(found);
-            }
-        }
-        self.take_next(start, now, bytes)
+        let least = match self.shared.plan().balance {
+            Balance::LeastOutstanding => self.take_least(start, now, bytes),
+            Balance::RoundRobin => None,
+        };
+        least.map_or_else(|| self.take_next(start, now, bytes), Ok)
     }
 
     fn take_least(&self, start: usize, now: Time, bytes: usize) -> Option<(usize, Place)> {

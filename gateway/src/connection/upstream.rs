@@ -465,7 +465,8 @@ impl Upstream {
     fn on_flushed<A: Proxy>(&mut self, queued: usize, context: &mut Context<'_, A>) {
         self.place.keep_bytes(queued);
         let written = self.queued_total.saturating_sub(queued as u64);
-        while let Some(oneways) = self.oneways.pop_front_if(|oneways| oneways.end <= written) {
+        while let Some(oneways) = self.oneways.front().copied().filter(|oneways| oneways.end <= written) {
+            self.oneways.pop_front();
             context.send(oneways.from, Mail::Written { frames: oneways.frames, bytes: oneways.bytes });
         }
     }

@@ -63,7 +63,9 @@ mod tests {
         let longest = Longest::default();
         let client = |index| Address { index, generation: 0 };
         assert_eq!(longest.take(), None);
-        [(1, 10), (2, 30), (3, 20), (2, 40)].map(|(index, bytes)| longest.list(client(index), bytes));
+        for (index, bytes) in [(1, 10), (2, 30), (3, 20), (2, 40)] {
+            longest.list(client(index), bytes);
+        }
         assert_eq!((longest.take(), longest.take()), (Some(client(2)), None));
         longest.forget(client(1));
         assert_eq!(longest.take(), None, "it is another that is being closed");

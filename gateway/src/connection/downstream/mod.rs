@@ -132,7 +132,7 @@ impl Downstream {
             if let Some(frame) = self.load.as_mut().and_then(|load| load.frame.as_mut()) {
                 frame.resume(now);
                 // The deadline that was armed for the frame may have passed while its clock stood.
-                self.arm(context.now.after_ms(clock::FRAME_GRACE_MS), context);
+                self.arm(context.now.after_ms(FRAME_GRACE_MS), context);
             }
         }
     }
@@ -345,6 +345,10 @@ fn in_flight_max(limits: &LimitsPlan) -> usize {
     limits.in_flight_max.clamp(1, usize::from(u16::MAX))
 }
 
+/// From here on a frame is measured by its rate.
+const FRAME_GRACE_MS: u64 = 5_000;
+/// How often a large frame asks for room.
+const LARGE_RETRY_MS: u64 = 25;
 /// Bytes of oneway requests of one client that may wait to be written.
 const ONEWAY_BYTES_MAX: u64 = 1 << 20;
 /// A client with so many times its output limit queued is closed at once.

@@ -26,10 +26,9 @@ use super::super::dial;
 use super::super::frames::next_frame;
 use super::super::state::close_reason;
 use super::Downstream;
-use super::clock::{FRAME_GRACE_MS, LARGE_RETRY_MS};
 use super::{
-    ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME, PAUSED_BY_ONEWAY, PAUSED_BY_OUTPUT,
-    in_flight_max, shed,
+    FRAME_GRACE_MS, LARGE_RETRY_MS, ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME,
+    PAUSED_BY_ONEWAY, PAUSED_BY_OUTPUT, in_flight_max, shed,
 };
 
 /// Requests at the front of the bytes that go to one connection as one mail.
@@ -256,10 +255,8 @@ impl Downstream {
         if self.closed {
             return;
         }
-        if consumed || rest == 0 {
-            if let Some(load) = &mut self.load {
-                (load.frame, load.reserved, load.wanted_bytes) = (None, None, 0);
-            }
+        if let Some(load) = self.load.as_mut().filter(|_| consumed || rest == 0) {
+            (load.frame, load.reserved, load.wanted_bytes) = (None, None, 0);
         }
         if rest == 0 || needed == 0 {
             return;
