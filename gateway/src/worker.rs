@@ -30,7 +30,6 @@ pub trait Proxy: Application<Mail = Mail, Local = Worker> {}
 impl<A: Application<Mail = Mail, Local = Worker>> Proxy for A {}
 
 /// Empty boxes. They are moved as they are: a connection holds one box and nothing else of its load.
-#[expect(clippy::vec_box, reason = "taking one must not allocate")]
 type Loads = Vec<Box<Load>>;
 
 /// What all workers share.
