@@ -121,7 +121,8 @@ impl Load {
 
     /// True if the box is too large to be kept for another connection.
     pub fn is_large(&self) -> bool {
-        self.exchanges.capacity() > CAPACITY_KEPT || self.bound.capacity() > CAPACITY_KEPT
+        let capacities = [self.exchanges.capacity(), self.callbacks.capacity(), self.bound.capacity()];
+        capacities.into_iter().any(|capacity| capacity > CAPACITY_KEPT)
     }
 }
 

@@ -9,10 +9,12 @@ mod table;
 mod waiting;
 mod meter;
 mod reserve;
+mod longest;
 mod load;
 
 pub use cause::Cause;
 pub use load::{Bound, Drain, FrameClock, Load, Oneway, OutputWindow};
+pub use longest::{LISTED_BYTES_MIN, Longest};
 pub use meter::Meter;
 pub use reserve::{LargeFrames, Reservation};
 pub use table::{Callback, Callbacks, Exchange, Exchanges};

@@ -5,4 +5,10 @@ mod bolt;
 mod counting;
 mod world;
 
+mod bound;
+mod chaos;
+mod endings;
 mod forward;
+mod large;
+mod opening;
+mod pressure;

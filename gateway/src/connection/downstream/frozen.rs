@@ -32,6 +32,7 @@ struct FrozenDownstream {
     heartbeats: Meter,
     paused: u8,
     ending: Option<u8>,
+    listed: bool,
     armed_ms: Option<u64>,
     load: Option<FrozenLoad>,
 }
@@ -84,6 +85,7 @@ impl Downstream {
             heartbeats: self.heartbeats,
             paused: self.paused,
             ending: self.ending.map(|reason| reason.index() as u8),
+            listed: self.listed,
             armed_ms: self.armed.map(Time::as_ms),
             load: self.load.as_ref().map(|load| frozen_load(load, &mut partners)),
         };
@@ -103,6 +105,7 @@ impl Downstream {
             version: state.version,
             paused: state.paused,
             ending: state.ending.and_then(|index| CloseReason::from_index(usize::from(index))),
+            listed: state.listed,
             closed: false,
         })
     }

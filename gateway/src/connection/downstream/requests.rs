@@ -26,8 +26,10 @@ use super::super::dial;
 use super::super::frames::next_frame;
 use super::super::state::close_reason;
 use super::Downstream;
-use super::clock::{FRAME_GRACE_MS, LARGE_RETRY_MS};
-use super::{ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME, PAUSED_BY_ONEWAY, in_flight_max};
+use super::{
+    FRAME_GRACE_MS, LARGE_RETRY_MS, ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME,
+    PAUSED_BY_ONEWAY, PAUSED_BY_OUTPUT, in_flight_max, shed,
+};
 
 /// Requests at the front of the bytes that go to one connection as one mail.
 struct Forming {
@@ -118,6 +120,7 @@ impl Downstream {
         let shared = &context.local.shared;
         let target = shared.targets.find(self.listener, frame, own, &shared.limits)?;
         if context.pool.pressure() == Pressure::Ceiling {
+            shed(context);
             return Err(Failure::MemoryCeiling);
         }
         let class = version_class(frame.version);
@@ -160,6 +163,10 @@ impl Downstream {
         let (bound, place) = dial::bound(cluster, frame.version, bytes, context)?;
         let upstream = bound.upstream;
         self.load(context).bound.push(bound);
+        if self.paused & PAUSED_BY_OUTPUT != 0 {
+            // A request that is tried again while its client takes nothing.
+            context.send(upstream, Mail::Pace { reading: false });
+        }
         Ok((upstream, place))
     }
 
@@ -248,10 +255,8 @@ impl Downstream {
         if self.closed {
             return;
         }
-        if consumed || rest == 0 {
-            if let Some(load) = &mut self.load {
-                (load.frame, load.reserved, load.wanted_bytes) = (None, None, 0);
-            }
+        if let Some(load) = self.load.as_mut().filter(|_| consumed || rest == 0) {
+            (load.frame, load.reserved, load.wanted_bytes) = (None, None, 0);
         }
         if rest == 0 || needed == 0 {
             return;
