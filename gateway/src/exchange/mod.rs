@@ -9,11 +9,13 @@ mod table;
 mod waiting;
 mod meter;
 mod reserve;
+mod services;
 mod load;
 
 pub use cause::Cause;
 pub use load::{Bound, Drain, FrameClock, Load, Oneway, OutputWindow};
 pub use meter::Meter;
 pub use reserve::{LargeFrames, Reservation};
+pub use services::{SERVICE_BYTES_MAX, Services};
 pub use table::{Callback, Callbacks, Exchange, Exchanges};
 pub use waiting::{Asker, Waiting};

@@ -46,7 +46,7 @@ impl Downstream {
         let now = context.now;
         while let Some((key, exchange)) = self.load.as_mut().and_then(|load| load.exchanges.expire(now)) {
             context.send(exchange.upstream, Mail::Cancel { key: Some(key) });
-            self.answer_failure(&exchange.cause, Failure::Timeout, context);
+            self.end_failed(key, &exchange, Failure::Timeout, context);
         }
         while let Some(callback) = self.load.as_mut().and_then(|load| load.callbacks.expire(now)) {
             context.local.fail(Failure::Timeout);
