@@ -1,6 +1,7 @@
 //! Access lines of a running gateway: every way in which a request of a client can end has one line that says so.
 
 use bowline_protocols::bolt::Status;
+use bowline_tests::sockets::reset_on_close;
 use bowline_tests::{Action, BoltClient, Call, Gateway, Upstream, each_mode, eventually};
 use serde_json::Value;
 
@@ -27,6 +28,7 @@ fn every_end_of_a_request_is_one_line() {
         assert_eq!(late.status(), Status::Timeout);
         client.send(&Call::new("silent").service("left"));
         upstream.wait("it is in flight", |state| state.requests.len() == 3);
+        reset_on_close(client.stream());
         drop(client);
         eventually("all three are written", || lines(&gateway).len() == 3);
         let said = lines(&gateway);
