@@ -60,9 +60,11 @@ fn one_source_cannot_take_more_than_its_share() {
 fn without_descriptors_accepting_pauses_and_comes_back() {
     each_mode(|mode| {
         let upstream = Upstream::echo();
-        let listen =
-            ["--listen", "bolt://127.0.0.1:0", "--upstream", &upstream.url(), "--max-connections", "44"];
-        let gateway = Gateway::start_with_descriptors(mode, 60, &listen);
+        let upstream_url = upstream.url();
+        let mut flags = vec!["--upstream", &upstream_url, "--max-connections", "44"];
+        // Listeners that nobody uses, so that in every mode fewer descriptors are left than connections are allowed.
+        (0..5).for_each(|_| flags.extend(["--listen", "bolt://127.0.0.1:0"]));
+        let gateway = Gateway::start_with_descriptors(mode, 60, &flags);
         let address = gateway.address();
         let mut first = BoltClient::connect(address);
         first.echo(b"the upstream connection exists now");
