@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::Endpoint;
 
 use super::reserve::Reservation;
+use super::services::Services;
 use super::table::{Callbacks, Exchanges};
 
 /// Everything that exists only under load.
@@ -17,6 +18,8 @@ use super::table::{Callbacks, Exchanges};
 pub struct Load {
     /// Requests in flight.
     pub exchanges: Exchanges,
+    /// What they asked for, while access lines are written.
+    pub services: Services,
     /// Server-to-client calls in flight.
     pub callbacks: Callbacks,
     /// Upstream connections that belong to this client alone.

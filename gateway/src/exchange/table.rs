@@ -16,6 +16,10 @@ pub struct Exchange {
     pub cause: Cause,
     /// Tells it from earlier exchanges at the same place.
     pub sequence: u16,
+    /// The cluster that it was routed to.
+    pub cluster: u16,
+    /// The size of its frame.
+    pub request_bytes: u32,
     /// The connection that it was sent to.
     pub upstream: Address,
     /// When it ends at the latest.
@@ -23,6 +27,8 @@ pub struct Exchange {
     /// When its frame was read.
     pub began: Time,
 }
+
+const _: () = assert!(size_of::<Exchange>() <= 40, "there may be a thousand of them per connection");
 
 /// The exchanges of one connection.
 #[derive(Debug, Default)]
@@ -214,7 +220,8 @@ mod tests {
 
     fn exchange(sequence: u16, deadline_ms: u64) -> Exchange {
         let deadline = Time::from_ms(deadline_ms);
-        Exchange { cause: cause(), sequence, upstream: UPSTREAM, deadline, began: Time::ZERO }
+        let (cause, upstream, began) = (cause(), UPSTREAM, Time::ZERO);
+        Exchange { cause, sequence, cluster: 0, request_bytes: 0, upstream, deadline, began }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod bolt;
 mod counting;
 mod world;
 
+mod access;
 mod bound;
 mod chaos;
 mod endings;

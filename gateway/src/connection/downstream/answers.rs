@@ -16,6 +16,7 @@ use crate::metrics::Count;
 use crate::worker::Proxy;
 
 use super::super::frames::{each_frame, only_frame};
+use super::access::End;
 use super::{Downstream, PAUSED_BY_ENDING, in_flight_max};
 
 impl Downstream {
@@ -26,20 +27,26 @@ impl Downstream {
         mut piece: Piece,
         context: &mut Context<'_, A>,
     ) {
+        let access = self.access(context);
         let Some(load) = &mut self.load else {
             return self.drop_late(&mut piece, context);
         };
+        let shared = &context.local.shared;
         let now = context.now;
         let shard = context.local.shard();
         let (mut at, mut replies, mut late) = (0, 0, 0);
         // Where live replies stand, once one is not: then they are copied out one by one.
         let mut live: Option<Vec<(usize, usize)>> = None;
-        each_frame(&mut piece, &context.local.shared.limits, |frame, own| {
+        each_frame(&mut piece, &shared.limits, |frame, own| {
             let whole = (at, at + own.len());
             if let Some(exchange) = load.exchanges.end(frame.id, from) {
                 rewrite_id(own, frame, exchange.cause.id);
                 shard.observe_request_us(now.ms_since(exchange.began) * 1_000);
                 replies += 1;
+                if let Some(writer) = access {
+                    let end = End { status: Some(frame.status), failure: None, bytes_out: own.len() };
+                    writer.exchange((frame.id, &exchange), &mut load.services, &end, shared);
+                }
                 if let Some(live) = &mut live {
                     live.push(whole);
                 }
@@ -79,7 +86,7 @@ impl Downstream {
     ) {
         let ended = self.load.as_mut().and_then(|load| load.exchanges.end(key, from));
         if let Some(exchange) = ended {
-            self.answer_failure(&exchange.cause, why, context);
+            self.end_failed(key, &exchange, why, context);
         }
     }
 

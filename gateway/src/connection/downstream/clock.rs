@@ -49,7 +49,7 @@ impl Downstream {
             self.load.as_mut().and_then(|load| load.exchanges.expire(now, &mut place))
         {
             context.send(exchange.upstream, Mail::Cancel { key: Some(key) });
-            self.answer_failure(&exchange.cause, Failure::Timeout, context);
+            self.end_failed(key, &exchange, Failure::Timeout, context);
         }
         let mut place = 0;
         while let Some(callback) = self.load.as_mut().and_then(|load| load.callbacks.expire(now, &mut place))

@@ -2,8 +2,9 @@
 //!
 //! Every request is answered exactly once: by its reply, or by the failure that [`Failure`] names. What exists only under
 //! load is one box, so an idle client costs the machine alone. It opens upstream connections through `dial`, holds none.
-//! `requests` is what the client sends, `answers` what it is sent, `clock` every deadline, `frozen` the machine as data.
+//! `access` writes lines, `requests` is what the client sends, `answers` what it is sent, `clock` every deadline, `frozen` the machine as data.
 
+mod access;
 mod requests;
 mod answers;
 mod clock;
@@ -164,7 +165,14 @@ impl Downstream {
     fn let_go<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.closed = true;
         self.list_output(0, context);
-        let Some(load) = self.load.take() else { return };
+        let access = self.access(context);
+        let Some(mut load) = self.load.take() else { return };
+        if let Some(writer) = access {
+            for (key, exchange) in load.exchanges.iter() {
+                let shared = &context.local.shared;
+                writer.exchange((key, exchange), &mut load.services, &access::End::UNANSWERED, shared);
+            }
+        }
         let mut upstreams: Vec<Address> = Vec::new();
         for (_, exchange) in load.exchanges.iter() {
             if upstreams.last() != Some(&exchange.upstream) && !upstreams.contains(&exchange.upstream) {

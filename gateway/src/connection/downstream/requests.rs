@@ -96,6 +96,7 @@ impl Downstream {
                 }
                 Err(failure) => {
                     send(&mut forming, incoming, context);
+                    self.log_refused(&frame, incoming.bytes(), failure, context);
                     incoming.consume(frame.total_bytes as usize);
                     self.refuse(&frame, failure, context);
                 }
@@ -182,6 +183,7 @@ impl Downstream {
         let in_flight_max = in_flight_max(&context.local.shared.plan.limits);
         if frame.kind == bolt::Kind::Oneway {
             context.local.count(Count::RequestsOneway);
+            self.log_oneway(frame, own, target.cluster, context);
             let load = self.load(context);
             load.oneway.frames += 1;
             load.oneway.bytes += u64::from(frame.total_bytes);
@@ -194,10 +196,13 @@ impl Downstream {
         let (began, deadline) = (context.now, context.now.after_ms(timeout_ms));
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
-        let exchange = Exchange { cause: Cause::of(frame), sequence, upstream, deadline, began };
+        let (cluster, request_bytes) = (target.cluster, frame.total_bytes);
+        let cause = Cause::of(frame);
+        let exchange = Exchange { cause, sequence, cluster, request_bytes, upstream, deadline, began };
         let load = self.load(context);
         let key = load.exchanges.insert(exchange).ok_or(Failure::Overflow)?;
         let full = load.exchanges.len() >= in_flight_max;
+        self.note_service(key, frame, own, context);
         rewrite_id(own, frame, key);
         if full {
             self.pause(PAUSED_BY_IN_FLIGHT, context);
