@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::slot::shared::Shared;
+use crate::slot::shared::{Hints, Shared};
 use crate::time::Tick;
 
 /// Buckets of each level, and ticks of one far bucket.
@@ -129,8 +129,8 @@ pub(crate) fn file(shared: &Shared, deadline: Tick, now: Tick) -> Option<Tick> {
 
 /// Judges a hint that came due at `tick`.
 pub(crate) fn fire(shared: &Shared, tick: Tick, now: Tick) -> Fired {
-    let near = shared.near.compare_exchange(tick.0, Tick::NEVER.0, SeqCst, SeqCst);
-    if near.is_err() && shared.far.compare_exchange(tick.0, Tick::NEVER.0, SeqCst, SeqCst).is_err() {
+    let forget = |bits| Hints::from_bits(bits).without(tick).map(Hints::bits);
+    if shared.hints.fetch_update(SeqCst, SeqCst, forget).is_err() {
         return Fired::Nothing;
     }
     let deadline = Tick(shared.deadline.load(SeqCst));
@@ -145,19 +145,13 @@ fn cover(shared: &Shared, deadline: Tick, now: Tick) -> Option<Tick> {
         return None;
     }
     let tick = filing_tick(deadline, now);
-    loop {
-        let (near, far) = (shared.near.load(SeqCst), shared.far.load(SeqCst));
-        if near <= deadline.0 || far <= deadline.0 {
-            return None;
-        }
-        // The farther of the two is kept as far, so that the longer wait stays covered when the nearer one is gone.
-        if far == Tick::NEVER.0 && near != Tick::NEVER.0 {
-            let _ = shared.far.compare_exchange(far, near, SeqCst, SeqCst);
-        }
-        if shared.near.compare_exchange(near, tick.0, SeqCst, SeqCst).is_ok() {
-            return Some(tick);
-        }
-    }
+    // One update of both hints: an entry that fires on another thread meanwhile must never stay behind as a hint that
+    // the wheel no longer holds, since it would cover every later deadline and let it sleep for ever.
+    let add = |bits| {
+        let hints = Hints::from_bits(bits);
+        (!hints.cover(deadline)).then(|| hints.with(tick).bits())
+    };
+    shared.hints.fetch_update(SeqCst, SeqCst, add).is_ok().then_some(tick)
 }
 
 /// The tick of the bucket that a hint for `deadline` goes to: never after it.
