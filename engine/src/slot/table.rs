@@ -243,7 +243,7 @@ impl<M, B> Table<M, B> {
     }
 
     /// The public part of a held slot.
-    pub(crate) fn shared(&self, held: &Held) -> Option<&Shared> {
+    pub(crate) fn shared<'a>(&'a self, held: &'a Held) -> Option<&'a Shared> {
         let body = self.body(held.index)?;
         // SAFETY: as in `own`: bodies of a held slot are not freed. The public part is atomic.
         Some(unsafe { &body.as_ref().shared })
