@@ -164,7 +164,7 @@ fn filing_tick(deadline: Tick, now: Tick) -> Tick {
     if deadline.0.saturating_sub(now.0) < BUCKETS - 64 || bucket <= now.0 { deadline } else { Tick(bucket) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
