@@ -5,7 +5,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
@@ -19,6 +19,7 @@ use crate::driver::core::Core;
 use crate::machine::{Address, Application};
 use crate::options::{Dispatch, Mode, Options};
 use crate::slot::inbox::Node;
+use crate::slot::sleep::Sleep;
 use crate::slot::table::Table;
 use crate::slot::word::{Added, Causes};
 use crate::stats::{Counter, WorkerCounts};
@@ -94,10 +95,6 @@ pub(crate) struct Reactor {
     pub(crate) counts: WorkerCounts,
 }
 
-/// Whether a thread sleeps (O10).
-#[derive(Default)]
-pub(crate) struct Sleep(AtomicU32);
-
 /// A worker as others see it.
 pub(crate) struct WorkerSeat {
     pub(crate) stealer: Stealer<u32>,
@@ -105,30 +102,6 @@ pub(crate) struct WorkerSeat {
     pub(crate) sleep: Sleep,
     pub(crate) thread: OnceLock<Thread>,
     pub(crate) counts: WorkerCounts,
-}
-
-impl Sleep {
-    /// Says that the thread is about to sleep. It must look for work once more before it does.
-    pub(crate) fn announce(&self) {
-        self.0.store(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-    }
-
-    /// Says that it is awake.
-    pub(crate) fn end(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    /// After work was made visible: true, to one caller, if the thread sleeps and must be woken.
-    pub(crate) fn must_wake(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.0.load(Ordering::Relaxed) == 1 && self.0.swap(0, Ordering::SeqCst) == 1
-    }
-
-    /// True if the thread seems to sleep.
-    pub(crate) fn is_asleep(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 1
-    }
 }
 
 impl Reactor {
