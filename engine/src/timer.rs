@@ -38,7 +38,7 @@ impl Wheel {
             self.due.push((slot, tick));
         } else if tick.0 - self.now.0 < BUCKETS {
             self.near.add(tick.0 % BUCKETS, slot);
-        } else if tick.0 % BUCKETS == 0 && tick.0 / BUCKETS - self.now.0 / BUCKETS < BUCKETS {
+        } else if tick.0.is_multiple_of(BUCKETS) && tick.0 / BUCKETS - self.now.0 / BUCKETS < BUCKETS {
             self.far.add(tick.0 / BUCKETS % BUCKETS, slot);
         } else {
             // Another thread's clock is far ahead of a wheel that slept, and no bucket of now keeps this tick. Looking

@@ -1,5 +1,6 @@
 //! Drivers: what runs machines.
 
+pub(crate) mod load;
 pub(crate) mod kit;
 pub(crate) mod core;
 pub(crate) mod control;
