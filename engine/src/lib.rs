@@ -17,3 +17,6 @@ mod sys;
 mod driver;
 #[cfg(not(loom))]
 pub mod engine;
+
+#[cfg(not(loom))]
+pub use driver::sim;

@@ -5,3 +5,4 @@ pub(crate) mod core;
 pub(crate) mod control;
 pub(crate) mod epoll;
 pub(crate) mod tokio;
+pub mod sim;
