@@ -159,8 +159,8 @@ impl World {
             for server in self.open_servers() {
                 for message in self.messages(server) {
                     match message.frame.kind {
-                        Kind::Request => self.send_later(server, &message.response(message.content())),
-                        Kind::Heartbeat => self.send_later(server, &message.heartbeat_ack()),
+                        Kind::Request => self.sim.send(server, &message.response(message.content())),
+                        Kind::Heartbeat => self.sim.send(server, &message.heartbeat_ack()),
                         _ => continue,
                     }
                     answered = true;
@@ -169,7 +169,7 @@ impl World {
             if !answered {
                 return;
             }
-            self.run();
+            self.sim.run();
         }
     }
 

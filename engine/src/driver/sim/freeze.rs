@@ -12,8 +12,9 @@ use super::ground::Slot;
 
 impl<A: Application> Sim<A> {
     fn may_freeze(slot: &Slot<A>) -> bool {
-        let established =
-            |core: &crate::driver::core::Core<A>| core.takes_mail() && !core.is_connecting() && core.end().is_none();
+        let established = |core: &crate::driver::core::Core<A>| {
+            core.takes_mail() && !core.is_connecting() && core.end().is_none()
+        };
         slot.inbox.is_empty() && slot.core.as_ref().is_some_and(established)
     }
 

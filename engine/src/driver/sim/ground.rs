@@ -11,6 +11,7 @@ use crate::driver::core::{Core, Note, Port};
 use crate::machine::{Address, Application, Machine, Open, OpenError, OpenRefused};
 use crate::time::{Tick, Time};
 
+use super::Meter;
 use super::SimOptions;
 use super::SimStats;
 use super::dice::Dice;
@@ -71,6 +72,7 @@ pub(super) struct Ground<A: Application> {
     pub(super) now: Time,
     pub(super) dice: Dice,
     pub(super) options: SimOptions,
+    pub(super) meter: Meter,
     pub(super) slots: Vec<Slot<A>>,
     pub(super) live: usize,
     pub(super) links: Links,
@@ -130,6 +132,7 @@ impl<A: Application> Ground<A> {
             closed_listeners: Vec::new(),
             arriving: VecDeque::new(),
             touched: VecDeque::new(),
+            meter: Meter::default(),
             options,
         }
     }
@@ -308,8 +311,8 @@ pub(super) struct Desk<'a, A: Application> {
     pub(super) me: Address,
 }
 
-impl<A: Application> Port<A> for Desk<'_, A> {
-    fn post(&mut self, to: Address, mail: A::Mail) {
+impl<A: Application> Desk<'_, A> {
+    fn send(&mut self, to: Address, mail: A::Mail) {
         self.ground.stats.mail += 1;
         let figures = [u64::from(to.index), u64::from(to.generation)];
         self.ground.trace.note(self.ground.now, self.me, "sends mail to", figures);
@@ -319,22 +322,36 @@ impl<A: Application> Port<A> for Desk<'_, A> {
         }
     }
 
-    fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>> {
+    fn begin(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>> {
         if self.ground.live >= self.ground.options.connections_max {
             self.ground.stats.refused += 1;
             return Err(OpenRefused(machine));
         }
         let core = Core::opening(machine, &open, self.ground.now);
         let address = self.ground.claim(core, None, None);
-        let slot = self.ground.slot(address.index);
-        slot.info.peer = Some(open.to);
-        self.ground.trace.note(
-            self.ground.now,
-            self.me,
-            "opens",
-            [u64::from(address.index), u64::from(open.to.port())],
-        );
+        self.ground.slot(address.index).info.peer = Some(open.to);
+        let figures = [u64::from(address.index), u64::from(open.to.port())];
+        self.ground.trace.note(self.ground.now, self.me, "opens", figures);
         Ok(address)
+    }
+}
+
+impl<A: Application> Port<A> for Desk<'_, A> {
+    fn post(&mut self, to: Address, mail: A::Mail) {
+        let mut mail = Some(mail);
+        (self.ground.meter.outside)(&mut || {
+            if let Some(mail) = mail.take() {
+                self.send(to, mail);
+            }
+        });
+    }
+
+    fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>> {
+        let (mut machine, mut result) = (Some(machine), None);
+        (self.ground.meter.outside)(&mut || {
+            result = machine.take().map(|machine| self.begin(open, machine));
+        });
+        result.expect("a meter runs what it is given, once")
     }
 
     fn publish(&mut self, note: Note) {

@@ -31,7 +31,12 @@ pub struct LinkOptions {
 
 impl Default for LinkOptions {
     fn default() -> LinkOptions {
-        LinkOptions { delay_ms_max: 0, segment_bytes_max: None, send_buffer_bytes: usize::MAX, is_short: false }
+        LinkOptions {
+            delay_ms_max: 0,
+            segment_bytes_max: None,
+            send_buffer_bytes: usize::MAX,
+            is_short: false,
+        }
     }
 }
 
@@ -329,11 +334,6 @@ impl Links {
     pub(super) fn add(&mut self, link: Link) -> usize {
         self.all.push(Some(link));
         self.all.len() - 1
-    }
-
-    /// How many there ever were.
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
     }
 
     /// One of them.

@@ -113,6 +113,22 @@ pub struct Holdings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Peer(pub usize);
 
+/// Runs what a connection does, and what the simulator does in its midst, inside measures of a test: allocations of
+/// machines and of what every driver shares can be told from those of the simulator.
+#[derive(Clone, Copy)]
+pub struct Meter {
+    /// Around a call of a connection.
+    pub inside: fn(&mut dyn FnMut()),
+    /// Around what the simulator does during such a call.
+    pub outside: fn(&mut dyn FnMut()),
+}
+
+impl Default for Meter {
+    fn default() -> Meter {
+        Meter { inside: |work| work(), outside: |work| work() }
+    }
+}
+
 /// So many batches without the clock moving mean that something runs for ever.
 const BATCHES_AT_ONCE_MAX: u64 = 1_000_000;
 
@@ -136,6 +152,11 @@ impl<A: Application> Sim<A> {
         };
         let kits = (0..options.workers.max(1)).map(kit).collect();
         Sim { app, pool, kits, ground: Ground::new(options), servers: Vec::new(), moved_at_batch: 0 }
+    }
+
+    /// Measures calls from now on.
+    pub fn set_meter(&mut self, meter: Meter) {
+        self.ground.meter = meter;
     }
 
     /// The application.
@@ -338,9 +359,8 @@ impl<A: Application> Sim<A> {
 
     /// What there is now. Workers let go of what they keep only to use it again.
     pub fn holdings(&mut self) -> Holdings {
-        let held = |slot: &&ground::Slot<A>| {
-            slot.core.as_ref().is_some_and(|core| core.deadline() != Tick::NEVER)
-        };
+        let held =
+            |slot: &&ground::Slot<A>| slot.core.as_ref().is_some_and(|core| core.deadline() != Tick::NEVER);
         let slots = &self.ground.slots;
         let (letters, deadlines) =
             (slots.iter().map(|slot| slot.inbox.len()).sum(), slots.iter().filter(held).count());

@@ -3,6 +3,7 @@
 //!
 //! It calls machines through the shared [`Core`] alone. Called by [`Sim::step`].
 
+use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
 use crate::driver::core::{Core, FlushEnd, Here, ReadEnd};
@@ -55,8 +56,11 @@ impl<A: Application> Sim<A> {
         call: impl FnOnce(&mut Core<A>, &Here, &mut Kit<A>, &mut Desk<'_, A>) -> R,
     ) -> R {
         let here = self.here(index);
+        let (mut call, mut result) = (Some(call), None);
+        let inside = self.ground.meter.inside;
         let mut desk = Desk { ground: &mut self.ground, me: here.me };
-        call(core, &here, &mut self.kits[worker], &mut desk)
+        inside(&mut || result = call.take().map(|call| call(core, &here, &mut self.kits[worker], &mut desk)));
+        result.expect("a meter runs what it is given, once")
     }
 
     /// One turn of a slot (O2): its mail, its timer, its socket.
@@ -183,9 +187,14 @@ impl<A: Application> Sim<A> {
         }
         let budget = 1 + self.ground.dice.below(self.ground.options.read_budget_bytes);
         let mut link = self.ground.links.take(number);
-        let mut read = 0;
+        let (mut read, outside) = (0, self.ground.meter.outside);
         let end = self.with(at, core, |core, here, kit, desk| {
-            core.read(&mut |into| link.receive(into), (budget, &mut read), here, kit, desk)
+            let source = &mut |into: &mut [u8]| {
+                let mut result = Ok(0);
+                outside(&mut || result = link.receive(into));
+                result
+            };
+            core.read(source, (budget, &mut read), here, kit, desk)
         });
         let digest = link.read.value();
         self.ground.links.put(number, link);
@@ -230,11 +239,16 @@ impl<A: Application> Sim<A> {
     fn flush(&mut self, at: (u32, usize), core: &mut Core<A>) -> FlushEnd {
         let number = self.ground.slot(at.0).link;
         let mut link = number.map(|number| self.ground.links.take(number));
-        let (now, mut written) = (self.ground.now, 0);
+        let (now, outside, mut written) = (self.ground.now, self.ground.meter.outside, 0);
         let end = self.with(at, core, |core, here, kit, desk| {
-            let sink = &mut |slices: &[std::io::IoSlice<'_>]| match &mut link {
-                Some(link) => link.write(slices, now),
-                None => Err(std::io::ErrorKind::WouldBlock.into()),
+            let sink = &mut |slices: &[IoSlice<'_>]| {
+                let mut result = Err(ErrorKind::WouldBlock.into());
+                outside(&mut || {
+                    if let Some(link) = &mut link {
+                        result = link.write(slices, now);
+                    }
+                });
+                result
             };
             core.flush(sink, &mut written, here, kit, desk)
         });
