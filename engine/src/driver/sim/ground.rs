@@ -218,14 +218,16 @@ impl<A: Application> Ground<A> {
         !due.is_empty()
     }
 
-    /// Lets arrive what is due.
-    pub(super) fn deliver_network(&mut self) {
-        let touched = &mut self.touched;
+    /// Lets arrive what is due. True if a peer got something.
+    pub(super) fn deliver_network(&mut self) -> bool {
+        let (touched, mut any) = (&mut self.touched, false);
         self.links.deliver(self.now, |link| {
+            any = true;
             if !touched.contains(&link) {
                 touched.push_back(link);
             }
         });
+        any
     }
 
     /// A peer that got something, or was reached by a connect, since it was last asked.

@@ -325,11 +325,14 @@ impl<A: Application> Sim<A> {
         self.ground.trace.text()
     }
 
-    /// Does one thing: a batch, or a jump of the clock to the next event, at most to `limit`. False if there is nothing
-    /// left to do before `limit`; the clock stands there then.
+    /// Does one thing: lets arrive what is due, runs a batch, or moves the clock to the next event, at most to `limit`.
+    /// False if there is nothing left to do before `limit`; the clock stands there then. It does not move while a peer
+    /// may have an answer to what it just got.
     pub fn step(&mut self, limit: Time) -> bool {
-        self.ground.deliver_network();
-        self.ground.accept();
+        let arrived = self.ground.deliver_network();
+        if self.ground.accept() || arrived {
+            return true;
+        }
         let ready = self.ground.ready();
         if !ready.is_empty() {
             self.batch(ready);
