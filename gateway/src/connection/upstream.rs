@@ -144,6 +144,10 @@ impl Upstream {
         if self.waiting.is_dirty() {
             self.arm(context.now.after_ms(SWEEP_MS), context);
         }
+        // What is opened for a request while the gateway drains was not there when everybody was told.
+        if let Some(deadline) = context.local.shared.drain_deadline() {
+            self.begin_drain(deadline, context);
+        }
     }
 
     /// Nothing was written: everything goes back.
@@ -369,10 +373,7 @@ impl Upstream {
                 context.set_reading(reading);
             }
             Mail::PartnerGone => self.close(CloseReason::PartnerGone, context),
-            Mail::Drain { deadline } => {
-                self.drain_deadline = Some(deadline);
-                self.arm(context.now.after_ms(DRAIN_POLL_MS), context);
-            }
+            Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to an upstream; what it carries is given back by dropping it.
             _ => {}
         }
@@ -433,6 +434,11 @@ impl Upstream {
         if self.phase != Phase::Closed {
             self.beat(context);
         }
+    }
+
+    fn begin_drain<A: Proxy>(&mut self, deadline: Time, context: &mut Context<'_, A>) {
+        self.drain_deadline = Some(deadline);
+        self.arm(context.now.after_ms(DRAIN_POLL_MS), context);
     }
 
     fn drain<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
