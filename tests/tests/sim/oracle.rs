@@ -212,7 +212,9 @@ impl Oracle {
         match status {
             NO_PROCESSOR => faults.refusals || faults.server_cuts || faults.goaways || faults.stalls,
             CONNECTION_CLOSED => faults.server_cuts || faults.stalls || self.drained.is_some(),
-            TIMEOUT => faults.withheld || faults.stalls || faults.refusals || faults.tight,
+            TIMEOUT => {
+                faults.withheld || faults.stalls || faults.refusals || faults.tight || scenario.is_slow()
+            }
             BUSY => faults.tight,
             _ => false,
         }

@@ -98,6 +98,12 @@ impl Scenario {
         self.faults == Faults::default()
     }
 
+    /// Whether the network takes seconds for the largest requests.
+    pub(crate) fn is_slow(&self) -> bool {
+        let link = &self.options.link;
+        link.delay_ms_max > 0 && link.send_buffer_bytes < 64 << 10
+    }
+
     /// Whether every client has upstream connections of its own.
     pub(crate) fn is_bound(&self) -> bool {
         self.plan.clusters[0].mode == UpstreamMode::Bound

@@ -115,7 +115,9 @@ impl World {
         let start = self.scenario.options.start;
         self.run_until(start.after_ms(CALM_FROM_MS));
         self.calm_down();
-        self.run_until(self.sim.now().after_ms(TIMEOUT_MS_MAX + 16_000));
+        // With one request in flight at a time, those that are never answered time out one after the other.
+        let settling_ms = if self.scenario.faults.tight { 120_000 } else { 20_000 };
+        self.run_until(self.sim.now().after_ms(settling_ms));
         self.judge_places();
         let figures = Figures {
             retries: self.counters.total(Count::Retries),
