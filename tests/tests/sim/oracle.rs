@@ -3,6 +3,12 @@
 //! Every request is answered exactly once: by its own reply, or by a status that something in this world explains. A
 //! request reaches at most one server, once. Frames of one client over one server's connection keep their order both
 //! ways. It acts on nothing; the world reports to it and asks for its judgement at the end.
+//!
+//! Seen to notice, each by breaking the code on purpose: mail without receiver is not sent back; a late reply is taken
+//! for that of a later exchange (its sequence not checked); a place is not given back; a reply goes to another client;
+//! a thawed connection has lost its unread bytes, or its unwritten output; after a move partners keep old addresses;
+//! output leaves in another order; a timeout is not answered; a lost server fails nobody; written oneway requests are
+//! reported late; an upstream connection opened while the gateway drains stays for ever.
 
 use std::collections::{HashMap, HashSet};
 
@@ -44,6 +50,7 @@ struct Connection {
 struct Session {
     cut: bool,
     stalled: bool,
+    finished: Option<Time>,
     ended: Option<(Ending, Time)>,
     by_id: HashMap<u32, usize>,
     last_reply_of: HashMap<Peer, u32>,
@@ -74,7 +81,7 @@ pub(crate) struct Figures {
 
 const NO_PROCESSOR: u16 = 6;
 const CONNECTION_CLOSED: u16 = 16;
-const TIMEOUT: u16 = 7;
+pub(crate) const TIMEOUT: u16 = 7;
 const BUSY: u16 = 4;
 
 impl Oracle {
@@ -123,9 +130,27 @@ impl Oracle {
         self.sessions[client].stalled = true;
     }
 
+    /// A client says that it sends no more.
+    pub(crate) fn on_client_finished(&mut self, client: usize, now: Time) {
+        self.sessions[client].finished.get_or_insert(now);
+    }
+
     /// A client's connection was ended by the gateway.
-    pub(crate) fn on_client_ended(&mut self, client: usize, ending: Ending, now: Time) {
-        self.sessions[client].ended.get_or_insert((ending, now));
+    pub(crate) fn on_client_ended(
+        &mut self,
+        client: usize,
+        ending: Ending,
+        (scenario, now): (&Scenario, Time),
+    ) {
+        let session = &mut self.sessions[client];
+        if session.ended.is_some() {
+            return;
+        }
+        session.ended = Some((ending, now));
+        let waited_ms = session.finished.map_or(0, |finished| now.ms_since(finished));
+        if scenario.is_calm() && !scenario.is_slow() && waited_ms > GOODBYE_MS_MAX {
+            self.find(format!("client {client} waited {waited_ms} ms for the end after it had finished"));
+        }
     }
 
     /// The gateway began to drain.
@@ -271,7 +296,7 @@ impl Oracle {
     }
 
     /// Everything is over that can end by itself: what is open now was forgotten.
-    pub(crate) fn judge(&mut self, scenario: &Scenario, figures: &Figures) -> Vec<String> {
+    pub(crate) fn judge(&mut self, scenario: &Scenario, figures: &Figures) {
         for number in 0..self.requests.len() {
             self.judge_request(number, scenario, figures);
         }
@@ -292,6 +317,10 @@ impl Oracle {
                 format!("{} requests changed places, {} retries", self.inversions, figures.retries);
             self.findings.push(findings);
         }
+    }
+
+    /// What was found so far.
+    pub(crate) fn take_findings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.findings)
     }
 
@@ -335,6 +364,8 @@ impl Oracle {
     }
 }
 
+/// Where nothing goes wrong, what is in flight when a client finishes has ended by then: a call of its server lasts longest.
+const GOODBYE_MS_MAX: u64 = 4_000;
 /// What was sent so long ago has been read, unless the gateway paused reading.
 const UNREAD_MS_MAX: u64 = 500;
 

@@ -22,7 +22,7 @@ use bowline_protocols::testing::VERSIONS;
 use bowline_tests::{Call, Message};
 
 use crate::dice::Dice;
-use crate::oracle::{Figures, Oracle, Request};
+use crate::oracle::{Figures, Oracle, Request, TIMEOUT};
 use crate::workload::{Act, CALM_FROM_MS, Scenario, server_address};
 
 /// What is due at a moment.
@@ -61,6 +61,14 @@ struct Server {
     is_gone: bool,
 }
 
+/// What became of a world.
+pub(crate) struct Outcome {
+    /// What may not be.
+    pub(crate) findings: Vec<String>,
+    pub(crate) sim: Sim<Gateway>,
+    pub(crate) counters: Arc<Counters>,
+}
+
 /// A running world.
 pub(crate) struct World {
     pub(crate) sim: Sim<Gateway>,
@@ -75,6 +83,8 @@ pub(crate) struct World {
     /// What stands on the agenda, by number; taken when it is done.
     due: Vec<Option<Due>>,
     is_draining: bool,
+    /// Nobody asks for anything new.
+    is_calm: bool,
 }
 
 /// The longest that a request may wait.
@@ -102,6 +112,7 @@ impl World {
             agenda: BinaryHeap::new(),
             due: Vec::new(),
             is_draining: false,
+            is_calm: false,
             scenario,
         };
         for (ms, act) in std::mem::take(&mut world.scenario.acts) {
@@ -110,8 +121,8 @@ impl World {
         world
     }
 
-    /// Runs it from beginning to end and says what may not be.
-    pub(crate) fn run(mut self) -> (Sim<Gateway>, Vec<String>) {
+    /// Runs it from beginning to end.
+    pub(crate) fn run(mut self) -> Outcome {
         let start = self.scenario.options.start;
         self.run_until(start.after_ms(CALM_FROM_MS));
         self.calm_down();
@@ -125,10 +136,11 @@ impl World {
             slow_reader: self.counters.closes(CloseReason::SlowReader),
             drain_deadline: self.counters.closes(CloseReason::DrainDeadline),
         };
-        let mut findings = self.oracle.judge(&self.scenario, &figures);
+        self.oracle.judge(&self.scenario, &figures);
         self.end();
+        let mut findings = self.oracle.take_findings();
         self.judge_rest(&mut findings);
-        (self.sim, findings)
+        Outcome { findings, sim: self.sim, counters: self.counters }
     }
 
     fn later(&mut self, at: Time, due: Due) {
@@ -265,6 +277,7 @@ impl World {
     fn finish_client(&mut self, client: usize) {
         if let Some(peer) = self.may_send(client) {
             self.clients[client].is_finished = true;
+            self.oracle.on_client_finished(client, self.sim.now());
             self.sim.finish(peer);
         }
     }
@@ -325,6 +338,7 @@ impl World {
     /// Everything that was broken works again.
     fn calm_down(&mut self) {
         self.sim.remark("calm");
+        self.is_calm = true;
         for number in 1..=self.scenario.endpoints {
             self.sim.set_reach(server_address(number), bowline_engine::sim::Reach::Accepts);
         }
@@ -337,6 +351,10 @@ impl World {
         self.sim.remark("end");
         (0..self.clients.len()).for_each(|client| self.finish_client(client));
         self.run_until(self.sim.now().after_ms(1_000));
+        if self.gateway.downstreams() > 0 {
+            let clients = self.gateway.downstreams();
+            self.oracle.find(format!("{clients} clients said goodbye long ago and are still there"));
+        }
         self.drain();
         self.run_until(self.sim.now().after_ms(DRAIN_MS + 20_000));
     }
@@ -359,7 +377,7 @@ impl World {
         }
         let ending = self.sim.ending(peer);
         if ending != Ending::Open {
-            self.oracle.on_client_ended(client, ending, self.sim.now());
+            self.oracle.on_client_ended(client, ending, (&self.scenario, self.sim.now()));
             if !self.clients[client].bytes.is_empty() && ending == Ending::Finished {
                 self.oracle.find(format!("client {client} got half a frame and the end"));
             }
@@ -378,6 +396,10 @@ impl World {
                 self.sim.remark(&format!("client {client} got {reply:?} with id {id:#x}, status {status}"));
                 let about = (&self.scenario, self.sim.now());
                 self.oracle.on_answer(client, message, reply, about);
+                if status == TIMEOUT && !self.is_calm {
+                    // As callers do: again, at once. The answer to the first may be on its way.
+                    self.send_request(client);
+                }
             }
             Kind::HeartbeatAck => self.oracle.on_beat_answer(client, message.frame.id),
             Kind::Request => self.on_client_called(client, message),
@@ -446,6 +468,7 @@ impl World {
         }
         let delay_ms = match self.dice.number() % 10 {
             0..6 => 0,
+            8 if withheld => u64::try_from(message.frame.timeout_ms).unwrap_or(0) + self.dice.between(0, 30),
             9 if withheld => self.dice.between(0, 5_000),
             _ => self.dice.between(0, 100),
         };
