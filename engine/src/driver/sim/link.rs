@@ -106,7 +106,8 @@ impl Pipe {
     /// Lets arrive what is due. True if something did.
     fn deliver(&mut self, now: Time) -> bool {
         let mut any = false;
-        while let Some((_, segment)) = self.flight.pop_front_if(|(at, _)| *at <= now) {
+        while self.next_arrival().is_some_and(|at| at <= now) {
+            let Some((_, segment)) = self.flight.pop_front() else { break };
             any = true;
             match segment {
                 Segment::Bytes(bytes) => self.arrived.extend(bytes),
@@ -411,7 +412,7 @@ mod tests {
             link.send(b"hello, world", Time::ZERO);
             link.finish(Time::ZERO);
         });
-        let (mut got, mut now, mut reads) = (Vec::new(), Time::ZERO, 0);
+        let (mut got, mut now, mut reads) = (Vec::<u8>::new(), Time::ZERO, 0);
         loop {
             links.deliver(now, |_| panic!("nothing comes to the peer"));
             let mut into = [0; 8];
