@@ -4,9 +4,9 @@
 //! load is one box, so an idle client costs the machine alone. It opens upstream connections through `dial`, holds none.
 //! `requests` is what the client sends, `answers` what it is sent, `clock` every deadline, `frozen` the machine as data.
 
-mod requests;
 mod answers;
 mod clock;
+mod requests;
 mod frozen;
 
 use bowline_engine::machine::{Address, Context, Freeze, Input, Machine};
