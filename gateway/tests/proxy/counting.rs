@@ -7,17 +7,17 @@ thread_local! {
 }
 
 /// Runs `work`, counting what it allocates.
-pub fn watch(work: &mut dyn FnMut()) {
+pub(crate) fn watch(work: &mut dyn FnMut()) {
     let made = allocation_counter::measure(work).count_total;
     COUNT.set(COUNT.get() + made);
 }
 
 /// Runs `work`, not counting what it allocates.
-pub fn pause(work: &mut dyn FnMut()) {
+pub(crate) fn pause(work: &mut dyn FnMut()) {
     allocation_counter::opt_out(work);
 }
 
 /// Allocations so far.
-pub fn count() -> u64 {
+pub(crate) fn count() -> u64 {
     COUNT.get()
 }

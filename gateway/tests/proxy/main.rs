@@ -5,4 +5,5 @@ mod bolt;
 mod counting;
 mod world;
 
+mod failures;
 mod forward;

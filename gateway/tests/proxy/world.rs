@@ -14,24 +14,24 @@ use bowline_gateway::metrics::{Count, Counters};
 
 use crate::counting;
 
-pub use bowline_engine::sim::Peer;
+pub(crate) use bowline_engine::sim::Peer;
 
 /// The world.
-pub struct World {
-    pub gateway: Gateway,
-    pub sim: Sim<Gateway>,
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    pub(crate) sim: Sim<Gateway>,
     counters: Arc<Counters>,
     plan: Arc<Plan>,
     seed: u64,
 }
 
 /// The address of a server by number.
-pub fn server_address(number: u16) -> SocketAddr {
+pub(crate) fn server_address(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], number))
 }
 
 /// The default plan with `endpoints` servers and without the embedded upstream.
-pub fn plan_of(endpoints: u16) -> Plan {
+pub(crate) fn plan_of(endpoints: u16) -> Plan {
     let mut plan = Plan::default();
     plan.clusters[0].echo = false;
     plan.clusters[0].endpoints =
@@ -41,7 +41,7 @@ pub fn plan_of(endpoints: u16) -> Plan {
 
 impl World {
     /// A world of `plan` with two workers.
-    pub fn new(plan: Plan, seed: u64) -> World {
+    pub(crate) fn new(plan: Plan, seed: u64) -> World {
         World::with_workers(Arc::new(plan), seed, 2)
     }
 
@@ -55,70 +55,70 @@ impl World {
     }
 
     /// Only one worker runs everything, so that its pools are the only ones.
-    pub fn one_worker(self) -> World {
+    pub(crate) fn one_worker(self) -> World {
         World::with_workers(self.plan, self.seed, 1)
     }
 
     /// What is sent arrives in pieces of at most so many bytes.
-    pub fn set_split(&mut self, bytes: usize) {
+    pub(crate) fn set_split(&mut self, bytes: usize) {
         self.sim.set_links(LinkOptions { segment_bytes_max: Some(bytes), ..LinkOptions::default() });
     }
 
     /// A client connects to `listener`.
-    pub fn connect(&mut self, listener: u16) -> Peer {
+    pub(crate) fn connect(&mut self, listener: u16) -> Peer {
         let peer = self.sim.connect(listener, SocketAddr::from(([127, 0, 0, 1], 40_000)));
         self.sim.run();
         peer
     }
 
     /// The servers' ends of all connections that were opened, in order.
-    pub fn servers(&self) -> Vec<Peer> {
+    pub(crate) fn servers(&self) -> Vec<Peer> {
         self.sim.servers().to_vec()
     }
 
     /// The servers' ends that are still open.
-    pub fn open_servers(&self) -> Vec<Peer> {
+    pub(crate) fn open_servers(&self) -> Vec<Peer> {
         self.servers().into_iter().filter(|peer| self.sim.address(*peer).is_some()).collect()
     }
 
     /// The only open server's end.
-    pub fn server(&self) -> Peer {
+    pub(crate) fn server(&self) -> Peer {
         let open = self.open_servers();
         assert_eq!(open.len(), 1, "one server's connection is open");
         open[0]
     }
 
     /// The address that a server's end was opened to.
-    pub fn address_of(&self, peer: Peer) -> SocketAddr {
+    pub(crate) fn address_of(&self, peer: Peer) -> SocketAddr {
         self.sim.peer_address(peer)
     }
 
     /// The peer sends.
-    pub fn send(&mut self, peer: Peer, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, peer: Peer, bytes: &[u8]) {
         self.sim.send(peer, bytes);
         self.sim.run();
     }
 
     /// What the peer has got since it was last asked.
-    pub fn take(&mut self, peer: Peer) -> Vec<u8> {
+    pub(crate) fn take(&mut self, peer: Peer) -> Vec<u8> {
         self.sim.take(peer)
     }
 
     /// Requests in flight as published.
-    pub fn in_flight(&self, peer: Peer) -> u32 {
+    pub(crate) fn in_flight(&self, peer: Peer) -> u32 {
         self.sim.info(peer).expect("the connection is open").in_flight
     }
 
-    pub fn total(&self, what: Count) -> u64 {
+    pub(crate) fn total(&self, what: Count) -> u64 {
         self.counters.total(what)
     }
 
-    pub fn failures(&self, failure: Failure) -> u64 {
+    pub(crate) fn failures(&self, failure: Failure) -> u64 {
         self.counters.failures(failure)
     }
 
     /// Requests in flight and bytes queued at all endpoints of a cluster.
-    pub fn held(&self, cluster: usize) -> (usize, usize) {
+    pub(crate) fn held(&self, cluster: usize) -> (usize, usize) {
         let views = self.gateway.endpoints(cluster, self.sim.now());
         (views.iter().map(|view| view.requests).sum(), views.iter().map(|view| view.output_bytes).sum())
     }
