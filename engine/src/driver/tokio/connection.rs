@@ -150,10 +150,11 @@ impl<A: Application> Connection<A> {
         hub.wakers.set(self.address.index, None);
         drop(hub.table.end(&mut held));
         loop {
+            // Causes first: what bounces to this very slot while its mail is sent back is a cause of its own.
+            hub.table.take_causes(&held);
             for node in hub.table.take_mail(&held) {
                 worker.bounce(node, kit);
             }
-            hub.table.take_causes(&held);
             match hub.table.release(held) {
                 Ok(()) => break,
                 Err(back) => held = back,
