@@ -211,7 +211,7 @@ impl<A: Application> Runner<A> {
         let record = Closed::of(me, shared, cause, connected, now);
         hub.note_home(shared.home(), -1);
         if record.listener.is_some() {
-            hub.sources.forget(shared.peer().ip());
+            hub.admitted.forget(shared.peer().ip());
         }
         let own = hub.table.end(&mut held).expect("its parts were just looked at");
         out.bounce_all(hub.table.take_mail(&held), hub, &mut kit.local, counts);

@@ -175,7 +175,7 @@ impl<A: Application> Connection<A> {
         let cause = own.core.end().unwrap_or(CloseCause::Lost(Lost::Broken));
         let record = Closed::of(self.address, shared, cause, !own.core.is_connecting(), now);
         if let (Some(_), Some(peer)) = (record.listener, record.peer) {
-            hub.sources.forget(peer.ip());
+            hub.admitted.forget(peer.ip());
         }
         hub.app.closed(&mut kit.local, &record);
         own.core.is_abort() || own.core.end().is_none()
