@@ -5,6 +5,7 @@ pub(crate) mod kit;
 pub(crate) mod core;
 pub(crate) mod control;
 pub(crate) mod admission;
+pub(crate) mod tide;
 pub(crate) mod epoll;
 pub(crate) mod tokio;
 pub mod sim;

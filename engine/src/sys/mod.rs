@@ -1,5 +1,6 @@
-//! What the engine asks of Linux: readiness and sockets. One small file per facility; no policy, and no unsafe code so
-//! far, since `nix` and `socket2` wrap all that is needed.
+//! What the engine asks of Linux: readiness, sockets, memory. One small file per facility; no policy. `nix` and `socket2`
+//! wrap nearly all of it, so one call is unsafe.
 
 pub(crate) mod poller;
 pub(crate) mod socket;
+pub(crate) mod memory;

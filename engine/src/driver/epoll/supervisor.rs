@@ -13,11 +13,15 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::driver::epoll::acceptor::{AcceptEnd, Acceptor};
 use crate::driver::epoll::hub::Hub;
+use crate::driver::tide::Tide;
 use crate::machine::{Address, Application};
+use crate::sys::memory;
 use crate::time::Time;
 
 /// How often connections and memory are looked at, in milliseconds.
 const LOOK_MS: u64 = 1_000;
+/// Looks without connections going before memory is given back: free slots are kept for ten of them.
+const STILL_LOOKS: u32 = 12;
 /// The waker's token; listeners have theirs by position.
 const WAKE: Token = Token(usize::MAX);
 
@@ -29,6 +33,7 @@ pub(crate) struct Supervisor<A: Application> {
     /// Listeners that may have somebody waiting: `mio` reports a change, not a state.
     ready: Vec<bool>,
     suspects: HashSet<Address>,
+    tide: Tide,
 }
 
 impl<A: Application> Supervisor<A> {
@@ -42,7 +47,17 @@ impl<A: Application> Supervisor<A> {
             poll.registry().register(listener, Token(at), Interest::READABLE)?;
         }
         let ready = vec![false; acceptors.len()];
-        Ok((Supervisor { hub, poll, acceptors, ready, suspects: HashSet::new() }, waker))
+        Ok((
+            Supervisor {
+                hub,
+                poll,
+                acceptors,
+                ready,
+                suspects: HashSet::new(),
+                tide: Tide::new(STILL_LOOKS),
+            },
+            waker,
+        ))
     }
 
     /// Runs until the engine ends.
@@ -121,6 +136,9 @@ impl<A: Application> Supervisor<A> {
         self.hub.pool.trim();
         for slot in self.hub.table.trim(now) {
             self.hub.inject(slot as usize % self.hub.reactors.len(), slot);
+        }
+        if self.tide.is_out(self.hub.table.live()) {
+            memory::trim();
         }
     }
 }

@@ -22,12 +22,14 @@ use super::stop::Stops;
 use super::timers::Timers;
 use crate::driver::core::Core;
 use crate::driver::kit::Kit;
+use crate::driver::tide::Tide;
 use crate::machine::{Address, Application, Machine, Open, OpenRefused};
 use crate::slot::inbox::Node;
 use crate::slot::shared::NO_LISTENER;
 use crate::slot::table::Newcomer;
 use crate::slot::word::{Added, Causes};
 use crate::stats::WorkerCounts;
+use crate::sys::memory;
 
 /// Turns of one batch at most: a busy runtime never sleeps.
 const BATCH_TURNS_MAX: u32 = 64;
@@ -35,6 +37,9 @@ const BATCH_TURNS_MAX: u32 = 64;
 const SPARE_NODES_MAX: usize = 256;
 /// Between two looks for memory that can be given back.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Looks without connections going before memory is given back.
+const STILL_LOOKS: u32 = 2;
 
 /// Starts the task of a connection on this thread.
 pub(crate) type StartTask<A> = fn(&Rc<Worker<A>>, Address);
@@ -301,6 +306,7 @@ impl<A: Application> Worker<A> {
 
     /// Gives memory that a peak left behind back to the system.
     async fn trim(self: Rc<Self>) {
+        let mut tide = Tide::new(STILL_LOOKS);
         loop {
             sleep(TRIM_INTERVAL).await;
             for slot in self.hub.table.trim(self.hub.clock.now()) {
@@ -308,6 +314,9 @@ impl<A: Application> Worker<A> {
             }
             self.run_strays();
             self.hub.pool.trim();
+            if tide.is_out(self.hub.table.live()) {
+                memory::trim();
+            }
         }
     }
 }

@@ -1,0 +1,34 @@
+//! Giving free memory back to the system. Called by drivers once in a while, never on the data path: the allocator is
+//! locked meanwhile.
+
+/// Gives back the pages that the allocator holds free. Without glibc there is nothing to ask for.
+pub(crate) fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the function takes no pointer and may be called at any time, on any thread.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resident_bytes() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+        let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+        pages * 4096
+    }
+
+    #[test]
+    fn pages_between_used_ones_go_back() {
+        let mut blocks: Vec<Option<Vec<u8>>> = (0..20_000).map(|_| Some(vec![1; 2_000])).collect();
+        let full = resident_bytes();
+        // What is left pins the heap, so that only its holes can be given back.
+        blocks.iter_mut().enumerate().filter(|(at, _)| at % 100 != 0).for_each(|(_, block)| *block = None);
+        trim();
+        if cfg!(target_env = "gnu") {
+            assert!(resident_bytes() < full - 20_000_000, "{} of {full}", resident_bytes());
+        }
+    }
+}
