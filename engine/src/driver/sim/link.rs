@@ -84,6 +84,8 @@ pub(super) struct Link {
     allowance: Option<usize>,
     /// The engine has closed its socket.
     is_closed: bool,
+    /// The arrival that [`Links`] waits for: one entry for a link, or they would pile up.
+    filed: Option<Time>,
     /// What the engine read and wrote.
     pub(super) read: StreamDigest,
     pub(super) written: StreamDigest,
@@ -146,6 +148,7 @@ impl Link {
             to_peer: Pipe::default(),
             allowance: None,
             is_closed: false,
+            filed: None,
             read: StreamDigest::default(),
             written: StreamDigest::default(),
         }
@@ -356,9 +359,12 @@ impl Links {
     }
 
     /// Puts it back.
-    pub(super) fn put(&mut self, number: usize, link: Link) {
-        let next = [link.to_engine.next_arrival(), link.to_peer.next_arrival()];
-        self.arrivals.extend(next.into_iter().flatten().map(|at| Reverse((at, number))));
+    pub(super) fn put(&mut self, number: usize, mut link: Link) {
+        let next = [link.to_engine.next_arrival(), link.to_peer.next_arrival()].into_iter().flatten().min();
+        if let Some(at) = next.filter(|at| link.filed.is_none_or(|filed| *at < filed)) {
+            link.filed = Some(at);
+            self.arrivals.push(Reverse((at, number)));
+        }
         self.all[number] = Some(link);
     }
 
@@ -370,8 +376,11 @@ impl Links {
     /// Lets everything arrive that is due; tells which peers got something.
     pub(super) fn deliver(&mut self, now: Time, mut touched: impl FnMut(usize)) {
         while self.next_arrival().is_some_and(|at| at <= now) {
-            let Some(Reverse((_, number))) = self.arrivals.pop() else { return };
+            let Some(Reverse((at, number))) = self.arrivals.pop() else { return };
             let mut link = self.take(number);
+            if link.filed == Some(at) {
+                link.filed = None;
+            }
             link.to_engine.deliver(now);
             if link.to_peer.deliver(now) {
                 touched(number);
@@ -435,6 +444,16 @@ mod tests {
         links.deliver(Time::from_ms(9), |_| {});
         assert_eq!(links.with(at, Link::take).len(), 12);
         assert!(links.at(at).is_writable());
+    }
+
+    #[test]
+    fn arrivals_that_are_waited_for_do_not_pile_up() {
+        let (mut links, at) = link(rough());
+        for ms in 0..100 {
+            links.with(at, |link| link.send(b"0123456789", Time::from_ms(ms)));
+            links.deliver(Time::from_ms(ms), |_| {});
+            assert!(links.arrivals.len() <= 2, "at {ms} ms");
+        }
     }
 
     #[test]
