@@ -257,7 +257,8 @@ impl<A: Application> Core<A> {
         self.load.as_ref().map_or(0, |load| load.output.bytes())
     }
 
-    fn input_bytes(&self) -> usize {
+    /// Bytes that were read and the machine has not consumed.
+    pub(crate) fn input_bytes(&self) -> usize {
         self.load.as_ref().and_then(|load| load.tail.as_ref()).map_or(0, Chunk::len)
     }
 

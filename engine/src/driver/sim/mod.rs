@@ -20,8 +20,9 @@ use std::sync::Arc;
 
 use crate::buf::Pool;
 use crate::driver::control::ConnectionInfo;
+use crate::driver::core::Core;
 use crate::driver::kit::Kit;
-use crate::machine::{Address, Application};
+use crate::machine::{Address, Application, CloseCause, Frozen};
 use crate::time::{Tick, Time};
 
 use ground::{Ground, Letter};
@@ -86,6 +87,8 @@ pub struct SimStats {
     pub orphans: u64,
     /// Connections refused for want of room, or by a closed listener.
     pub refused: u64,
+    /// Connects that were begun, whatever became of them.
+    pub connects: u64,
     /// Machines that were asked to freeze.
     pub freezes: u64,
     /// Those that said not yet.
@@ -184,6 +187,11 @@ impl<A: Application> Sim<A> {
         self.ground.options.link = link;
     }
 
+    /// Changes how many bytes are read in one turn, at most.
+    pub fn set_read_budget(&mut self, bytes: usize) {
+        self.ground.options.read_budget_bytes = bytes;
+    }
+
     /// Changes how many connections there may be.
     pub fn set_connections_max(&mut self, connections: usize) {
         self.ground.options.connections_max = connections;
@@ -197,6 +205,12 @@ impl<A: Application> Sim<A> {
     /// Says what happens to connects to `address` from now on.
     pub fn set_reach(&mut self, address: SocketAddr, reach: Reach) {
         self.ground.reach.insert(address, reach);
+    }
+
+    /// Connects to `address` succeed from now on, also those that have waited in silence until now.
+    pub fn let_connect(&mut self, address: SocketAddr) {
+        self.set_reach(address, Reach::Accepts);
+        self.ground.answer_silent(address);
     }
 
     /// Connections that arrive at `listener` from now on are reset.
@@ -234,6 +248,20 @@ impl<A: Application> Sim<A> {
         self.address(peer).map(|address| self.ground.slots[address.index as usize].info)
     }
 
+    /// Why the connection at the engine's end was closed, once it is.
+    pub fn cause(&self, peer: Peer) -> Option<CloseCause> {
+        self.ground.links.at(peer.0).cause
+    }
+
+    /// The connection at the engine's end as data, with nothing changed; nothing if it cannot be frozen now.
+    pub fn frozen(&mut self, peer: Peer) -> Option<Frozen> {
+        self.address(peer).and_then(|address| self.freeze(address.index))
+    }
+
+    fn core(&self, peer: Peer) -> Option<&Core<A>> {
+        self.address(peer).and_then(|at| self.ground.slots[at.index as usize].core.as_ref())
+    }
+
     /// The peer sends.
     pub fn send(&mut self, peer: Peer, bytes: &[u8]) {
         let now = self.ground.now;
@@ -267,16 +295,19 @@ impl<A: Application> Sim<A> {
         self.ground.links.at(peer.0).unread()
     }
 
+    /// Bytes that the engine's connection has read and its machine has not consumed.
+    pub fn kept(&self, peer: Peer) -> usize {
+        self.core(peer).map_or(0, Core::input_bytes)
+    }
+
     /// Bytes that the engine's connection has queued and not written.
     pub fn queued(&self, peer: Peer) -> usize {
-        let core = self.address(peer).and_then(|at| self.ground.slots[at.index as usize].core.as_ref());
-        core.map_or(0, crate::driver::core::Core::output_bytes)
+        self.core(peer).map_or(0, Core::output_bytes)
     }
 
     /// True if the machine at the engine's end takes bytes.
     pub fn is_reading(&self, peer: Peer) -> bool {
-        let core = self.address(peer).and_then(|at| self.ground.slots[at.index as usize].core.as_ref());
-        core.is_some_and(crate::driver::core::Core::is_reading)
+        self.core(peer).is_some_and(Core::is_reading)
     }
 
     /// What the peer knows of the engine's direction.
