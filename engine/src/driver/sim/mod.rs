@@ -22,6 +22,7 @@ use crate::buf::Pool;
 use crate::driver::control::ConnectionInfo;
 use crate::driver::core::Core;
 use crate::driver::kit::Kit;
+use crate::driver::load::Depot;
 use crate::machine::{Address, Application, CloseCause, Frozen};
 use crate::time::{Tick, Time};
 
@@ -149,9 +150,10 @@ impl<A: Application> Sim<A> {
     /// An engine that runs `app`, with nothing connected.
     pub fn new(app: Arc<A>, options: SimOptions) -> Sim<A> {
         let pool = Pool::new(options.buffer_bytes_max);
+        let depot = Depot::new();
         let kit = |worker: usize| {
             let seed = options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ worker as u64;
-            Kit::new(app.local(worker), pool.clone(), seed)
+            Kit::new(app.local(worker), pool.clone(), depot.clone(), seed)
         };
         let kits = (0..options.workers.max(1)).map(kit).collect();
         Sim { app, pool, kits, ground: Ground::new(options), servers: Vec::new(), moved_at_batch: 0 }
