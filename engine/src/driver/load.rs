@@ -73,9 +73,12 @@ impl Spare {
         self.own.pop().unwrap_or_default()
     }
 
-    /// Takes an empty box back.
+    /// Takes an empty box back, unless a long queue made it large: what is spare is charged to nobody.
     pub(crate) fn keep(&mut self, load: Box<Load>) {
         debug_assert!(load.is_empty(), "a connection is not under load without its box");
+        if load.output.room() > QUEUE_PIECES_MAX {
+            return;
+        }
         self.own.push(load);
         if self.own.len() > OWN_LOADS_MAX {
             self.hand_over(MOVED_LOADS);
@@ -100,6 +103,8 @@ impl Spare {
     }
 }
 
+/// A box whose queue has room for more pieces is not kept.
+const QUEUE_PIECES_MAX: usize = 256;
 /// Boxes that one worker keeps at most: what a batch of turns takes.
 const OWN_LOADS_MAX: usize = 64;
 /// Boxes that one worker may always keep.
@@ -112,6 +117,7 @@ const SHARED_LOADS_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buf::Pool;
 
     fn workers() -> [Spare; 2] {
         let depot = Depot::new();
@@ -147,6 +153,20 @@ mod tests {
         assert!(worker.own.len() < OWN_LOADS_MIN + MOVED_LOADS);
         other.take();
         assert_eq!(other.own.len(), MOVED_LOADS - 1);
+    }
+
+    #[test]
+    fn a_box_that_held_a_long_queue_is_freed() {
+        let [mut worker, _] = workers();
+        let pool = Pool::new(1 << 20);
+        for (pieces, kept) in [(QUEUE_PIECES_MAX / 2, 1), (QUEUE_PIECES_MAX + 1, 1)] {
+            let mut load = Box::<Load>::default();
+            let mut chunk = Chunk::copy_of(&pool, &[7; 1_000]).expect("below the ceiling");
+            (0..pieces).for_each(|_| load.output.push(chunk.take_piece(1)));
+            load.output.advance(pieces);
+            worker.keep(load);
+            assert_eq!(worker.own.len(), kept);
+        }
     }
 
     #[test]
