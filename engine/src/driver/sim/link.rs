@@ -108,7 +108,7 @@ impl Pipe {
     /// Lets arrive what is due. True if something did.
     fn deliver(&mut self, now: Time) -> bool {
         let mut any = false;
-        while self.flight.front().is_some_and(|(at, _)| *at <= now) {
+        while self.next_arrival().is_some_and(|at| at <= now) {
             let Some((_, segment)) = self.flight.pop_front() else { break };
             any = true;
             match segment {

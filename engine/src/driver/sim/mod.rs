@@ -1,6 +1,6 @@
 //! The simulator: machines under the contract without a socket, a thread or a clock, and one seed decides everything.
 //!
-//! It runs the same connections ([`Core`](crate::driver::core::Core)) with the same kits as the drivers of real sockets,
+//! It runs the same connections (the core of every driver) with the same kits as the drivers of real sockets,
 //! on several simulated workers in one thread. Peers are played by the test, which also moves the virtual clock; the
 //! clock jumps to the next event. One seed gives one trace. Used by tests alone, public because the gateway's are
 //! written with it; what goes wrong in a test panics here.
