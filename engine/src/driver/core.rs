@@ -316,6 +316,9 @@ impl<A: Application> Core<A> {
         if let Some(reading) = effects.reading.take() {
             self.set(READING, reading);
         }
+        if self.has(SHUT_WANTED) {
+            kit.late_pieces += effects.output.len() as u64;
+        }
         if std::mem::take(&mut effects.shutdown) {
             self.set(SHUT_WANTED, true);
         }

@@ -26,6 +26,8 @@ pub(crate) struct Kit<A: Application> {
     pub(crate) batch: Batch,
     /// Randomness for machines.
     pub(crate) random: Random,
+    /// Pieces that machines wrote in calls after the one that shut their write side: tests want none.
+    pub(crate) late_pieces: u64,
     spare: Spare,
 }
 
@@ -38,6 +40,7 @@ impl<A: Application> Kit<A> {
             pool,
             effects: Effects::default(),
             random: Random(seed | 1),
+            late_pieces: 0,
             spare: Spare::new(depot),
         }
     }

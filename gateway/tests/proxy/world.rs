@@ -105,7 +105,7 @@ impl World {
     /// Connects to `address` that wait for an answer get one, and later ones do.
     pub(crate) fn let_connect(&mut self, address: SocketAddr) {
         self.sim.let_connect(address);
-        self.sim.run();
+        self.run();
     }
 
     /// A client connects to `listener`.
@@ -116,7 +116,7 @@ impl World {
     /// A client connects to `listener` from `source`.
     pub(crate) fn connect_from(&mut self, listener: u16, source: [u8; 4]) -> Peer {
         let peer = self.sim.connect(listener, SocketAddr::from((source, 40_000)));
-        self.sim.run();
+        self.run();
         peer
     }
 
@@ -145,7 +145,7 @@ impl World {
     /// The peer sends.
     pub(crate) fn send(&mut self, peer: Peer, bytes: &[u8]) {
         self.sim.send(peer, bytes);
-        self.sim.run();
+        self.run();
     }
 
     /// The peer sends, and nothing runs yet.
@@ -156,13 +156,13 @@ impl World {
     /// The peer says that it will send no more.
     pub(crate) fn end(&mut self, peer: Peer) {
         self.sim.finish(peer);
-        self.sim.run();
+        self.run();
     }
 
     /// The connection breaks.
     pub(crate) fn cut(&mut self, peer: Peer) {
         self.sim.cut(peer);
-        self.sim.run();
+        self.run();
     }
 
     /// What the peer has got since it was last asked.
@@ -173,7 +173,7 @@ impl World {
     /// The peer takes only so many bytes more; nothing for all.
     pub(crate) fn set_window(&mut self, peer: Peer, window: Option<usize>) {
         self.sim.allow(peer, window);
-        self.sim.run();
+        self.run();
     }
 
     /// Bytes that wait for the peer to take them.
@@ -219,7 +219,7 @@ impl World {
     /// Mail from the control plane to every open connection.
     pub(crate) fn tell_all(&mut self, mail: impl Fn() -> Mail) {
         self.sim.post_each(mail);
-        self.sim.run();
+        self.run();
     }
 
     /// Drains the whole gateway within `ms`.
@@ -264,12 +264,20 @@ impl World {
 
     /// Moves the clock, with everything that falls due on the way.
     pub(crate) fn advance(&mut self, ms: u64) {
-        self.sim.run();
+        self.run();
         self.sim.advance(ms);
+        self.check();
     }
 
     /// Runs turns until nothing is left to do.
     pub(crate) fn run(&mut self) {
         self.sim.run();
+        self.check();
+    }
+
+    /// What no machine may do, whatever happens.
+    fn check(&self) {
+        assert_eq!(self.stats().late_pieces, 0, "nothing is written behind the end of the stream");
+        assert_eq!(self.closes(CloseReason::MachineFault), 0, "rule 3: it consumes nothing");
     }
 }

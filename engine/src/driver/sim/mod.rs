@@ -90,6 +90,8 @@ pub struct SimStats {
     pub refused: u64,
     /// Connects that were begun, whatever became of them.
     pub connects: u64,
+    /// Pieces that machines wrote in calls after the one that shut their write side.
+    pub late_pieces: u64,
     /// Machines that were asked to freeze.
     pub freezes: u64,
     /// Those that said not yet.
@@ -181,7 +183,8 @@ impl<A: Application> Sim<A> {
 
     /// What it has done.
     pub fn stats(&self) -> SimStats {
-        self.ground.stats
+        let late_pieces = self.kits.iter().map(|kit| kit.late_pieces).sum();
+        SimStats { late_pieces, ..self.ground.stats }
     }
 
     /// Changes how links behave that are made from now on.
