@@ -153,7 +153,7 @@ impl Application for Gateway {
 }
 
 /// The one word for the end of a connection.
-fn reason_of(cause: CloseCause) -> CloseReason {
+pub fn reason_of(cause: CloseCause) -> CloseReason {
     match cause {
         CloseCause::Machine(index) => {
             CloseReason::from_index(usize::from(index)).unwrap_or(CloseReason::MachineFault)

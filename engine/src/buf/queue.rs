@@ -79,6 +79,11 @@ impl OutputQueue {
         true
     }
 
+    /// Pieces that it has room for without taking memory.
+    pub fn room(&self) -> usize {
+        self.pieces.capacity()
+    }
+
     /// Bytes of memory that the waiting pieces pin.
     pub fn pinned_bytes(&self) -> usize {
         self.pieces.iter().map(Piece::pinned_bytes).sum()

@@ -257,7 +257,8 @@ impl<A: Application> Core<A> {
         self.load.as_ref().map_or(0, |load| load.output.bytes())
     }
 
-    fn input_bytes(&self) -> usize {
+    /// Bytes that were read and the machine has not consumed.
+    pub(crate) fn input_bytes(&self) -> usize {
         self.load.as_ref().and_then(|load| load.tail.as_ref()).map_or(0, Chunk::len)
     }
 
@@ -314,6 +315,9 @@ impl<A: Application> Core<A> {
         }
         if let Some(reading) = effects.reading.take() {
             self.set(READING, reading);
+        }
+        if self.has(SHUT_WANTED) {
+            kit.late_pieces += effects.output.len() as u64;
         }
         if std::mem::take(&mut effects.shutdown) {
             self.set(SHUT_WANTED, true);

@@ -4,7 +4,7 @@
 //! its own and calls [`Kit::settle`] at the end of each batch.
 
 use crate::buf::{Chunk, Piece, Pool};
-use crate::driver::load::Load;
+use crate::driver::load::{Depot, Load, Spare};
 use crate::machine::{Application, Effects};
 
 /// Bytes of one chunk that reads go into.
@@ -13,8 +13,6 @@ pub(crate) const READ_CHUNK_BYTES: usize = 64 << 10;
 const READ_ROOM_MIN: usize = 8 << 10;
 /// Chunks with pieces still out that a worker waits for; more are left to whoever returns their last piece.
 const PARKED_CHUNKS_MAX: usize = 4;
-/// Boxes for connections under load that are kept for the next one.
-const SPARE_LOADS_MAX: usize = 256;
 
 /// What a worker owns.
 pub(crate) struct Kit<A: Application> {
@@ -28,39 +26,39 @@ pub(crate) struct Kit<A: Application> {
     pub(crate) batch: Batch,
     /// Randomness for machines.
     pub(crate) random: Random,
-    // Connections keep boxes, so what is spare is boxes too.
-    #[allow(clippy::vec_box)]
-    spare_loads: Vec<Box<Load>>,
+    /// Pieces that machines wrote in calls after the one that shut their write side: tests want none.
+    pub(crate) late_pieces: u64,
+    spare: Spare,
 }
 
 impl<A: Application> Kit<A> {
     /// The kit of a worker; a seed makes its randomness repeat.
-    pub(crate) fn new(local: A::Local, pool: Pool, seed: u64) -> Kit<A> {
+    pub(crate) fn new(local: A::Local, pool: Pool, depot: Depot, seed: u64) -> Kit<A> {
         Kit {
             local,
             batch: Batch::new(pool.clone()),
             pool,
             effects: Effects::default(),
             random: Random(seed | 1),
-            spare_loads: Vec::new(),
+            late_pieces: 0,
+            spare: Spare::new(depot),
         }
     }
 
     /// A box for a connection that comes under load.
     pub(crate) fn take_load(&mut self) -> Box<Load> {
-        self.spare_loads.pop().unwrap_or_default()
+        self.spare.take()
     }
 
     /// Takes an empty box back.
     pub(crate) fn keep_load(&mut self, load: Box<Load>) {
-        if self.spare_loads.len() < SPARE_LOADS_MAX {
-            self.spare_loads.push(load);
-        }
+        self.spare.keep(load);
     }
 
-    /// Ends a batch: chunks whose pieces all came back are used again.
+    /// Ends a batch: chunks whose pieces all came back are used again, boxes that are too many go to other workers.
     pub(crate) fn settle(&mut self) {
         self.batch.settle();
+        self.spare.settle();
     }
 
     /// Frees the batch's memory but for what pieces still pin: only what connections hold stays charged.
@@ -70,9 +68,8 @@ impl<A: Application> Kit<A> {
 
     /// Frees what is only worth keeping while there is work; called before the worker sleeps.
     pub(crate) fn rest(&mut self) {
-        self.batch.settle();
+        self.settle();
         self.batch.spare.clear();
-        self.spare_loads.truncate(SPARE_LOADS_MAX / 4);
     }
 }
 

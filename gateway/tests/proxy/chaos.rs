@@ -9,7 +9,7 @@ use bowline_protocols::bolt::{Decoded, Kind, decode};
 use bowline_protocols::testing::VERSIONS;
 
 use crate::bolt::{Call, Message, goaway, heartbeat, messages};
-use crate::world::{Peer, Reach, World, plan_of, server_address};
+use crate::world::{Peer, REFUSES, Reach, World, plan_of, server_address};
 
 /// What a client has asked and what came back.
 struct Client {
@@ -51,8 +51,8 @@ impl Chaos {
         plan.limits.in_flight_max = 8;
         plan.limits.downstream_output_bytes_max = 4_000;
         let mut world = World::new(plan, seed);
-        world.freeze_chance = 64;
-        world.split = Some(200);
+        world.set_freezes(256);
+        world.set_split(200);
         let clients = (0..3).map(|_| Client::new(world.connect(0))).collect();
         Chaos { world, clients }
     }
@@ -140,7 +140,7 @@ impl Chaos {
     fn disturb(&mut self) {
         let number = 1 + self.pick(usize::from(ENDPOINTS)) as u16;
         match self.pick(14) {
-            0 => self.world.set_reach(server_address(number), Reach::Refuses),
+            0 => self.world.set_reach(server_address(number), REFUSES),
             1 => self.world.set_reach(server_address(number), Reach::Silent),
             2 | 3 => self.world.let_connect(server_address(number)),
             4 => {
@@ -190,7 +190,7 @@ impl Chaos {
     }
 
     /// How often machines were frozen, and how often they could not be.
-    fn run(plan: &Plan, seed: u64) -> (usize, usize) {
+    fn run(plan: &Plan, seed: u64) -> (u64, u64) {
         let mut chaos = Chaos::new(plan.clone(), seed);
         for _ in 0..120 {
             match chaos.pick(8) {
@@ -202,7 +202,8 @@ impl Chaos {
             chaos.collect();
         }
         chaos.settle();
-        (chaos.world.freezes, chaos.world.not_yet)
+        let stats = chaos.world.stats();
+        (stats.freezes, stats.not_yet)
     }
 
     fn run_all(plan: &Plan, seeds: std::ops::Range<u64>) {

@@ -1,4 +1,4 @@
-//! Counts allocations made inside machines, and only there: on this thread, between `watch` and its end, outside `pause`.
+//! Counts allocations made by connections, and only those: on this thread, between `watch` and its end, outside `pause`.
 
 use std::cell::Cell;
 
@@ -7,16 +7,14 @@ thread_local! {
 }
 
 /// Runs `work`, counting what it allocates.
-pub(crate) fn watch(work: impl FnOnce()) {
+pub(crate) fn watch(work: &mut dyn FnMut()) {
     let made = allocation_counter::measure(work).count_total;
     COUNT.set(COUNT.get() + made);
 }
 
 /// Runs `work`, not counting what it allocates.
-pub(crate) fn pause<R>(work: impl FnOnce() -> R) -> R {
-    let mut result = None;
-    allocation_counter::opt_out(|| result = Some(work()));
-    result.expect("it ran")
+pub(crate) fn pause(work: &mut dyn FnMut()) {
+    allocation_counter::opt_out(work);
 }
 
 /// Allocations so far.

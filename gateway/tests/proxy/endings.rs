@@ -1,5 +1,6 @@
 //! How connections end that nobody closes: heartbeats of idle servers, goodbyes, drains.
 
+use bowline_engine::time::TICK_MS;
 use bowline_gateway::config::plan::{Plan, Protocol};
 use bowline_gateway::error::{CloseReason, Failure};
 use bowline_gateway::metrics::Count;
@@ -24,7 +25,7 @@ fn a_silent_server_is_given_up_after_three_heartbeats_and_whoever_waits_is_told(
     world.send(client, &Call::new(2, b"x").timeout_ms(60_000).bytes());
     world.advance(2_900);
     assert_eq!((world.total(Count::HeartbeatsSent), world.is_closed(server)), (3, false));
-    world.advance(200);
+    world.advance(200 + 4 * TICK_MS);
     assert_eq!(world.reason(server), Some(CloseReason::HeartbeatMissed));
     assert_eq!(world.total(Count::HeartbeatsMissed), 3);
     world.expect_failure(client, 2, Failure::UpstreamLost, 0);
@@ -117,8 +118,8 @@ fn a_request_that_ended_while_its_connection_was_opened_is_forgotten_there_too()
     let client = world.connect(0);
     let calls: Vec<_> = (1..=2).flat_map(|id| Call::new(id, b"x").timeout_ms(500).bytes()).collect();
     world.send(client, &calls);
-    world.gateway.begin_drain(world.now.after_ms(600_000));
-    let deadline = world.now.after_ms(600_000);
+    world.gateway.begin_drain(world.now().after_ms(600_000));
+    let deadline = world.now().after_ms(600_000);
     world.tell_all(|| bowline_gateway::mail::Mail::Drain { deadline });
     world.advance(1_000);
     assert_eq!((world.messages(client).len(), world.held(0).0), (2, 2));

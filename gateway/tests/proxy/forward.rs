@@ -8,7 +8,7 @@ use bowline_protocols::testing::VERSIONS;
 
 use crate::bolt::Call;
 use crate::counting;
-use crate::world::{World, plan_of, server_address};
+use crate::world::{Peer, World, plan_of, server_address};
 
 /// The frame with its id replaced by that of another.
 fn with_id(mut bytes: Vec<u8>, version: bowline_protocols::bolt::Version, id: u32) -> Vec<u8> {
@@ -67,13 +67,16 @@ fn any_split_on_either_side_gives_the_same_frames() {
     for split in [1, 2, 3, 7, 19, 50] {
         for seed in 0..5 {
             let mut world = World::new(plan_of(1), seed);
-            world.split = Some(split);
+            world.set_split(split);
             let client = world.connect(0);
             let (version, crc) = VERSIONS[seed as usize % VERSIONS.len()];
             let burst: Vec<_> = (0..20)
                 .flat_map(|id| Call::new(id, format!("call {id}")).version(version, crc).bytes())
                 .collect();
+            let before = world.stats().turns;
             world.send(client, &burst);
+            let turns = world.stats().turns - before;
+            assert!(turns as usize >= burst.len() / split, "{turns} turns read {} bytes", burst.len());
             world.echo();
             let answers = world.messages(client);
             let mut seen: Vec<_> = answers.iter().map(|answer| (answer.id(), answer.content())).collect();
@@ -108,7 +111,7 @@ fn a_burst_keeps_its_order_and_every_one_is_answered() {
 fn large_frames_pass_whole_both_ways() {
     for size in [60_000, 70_000, 1 << 20, 4 << 20] {
         let mut world = World::new(plan_of(1), 4);
-        world.split = Some(100_000);
+        world.set_split(100_000);
         let client = world.connect(0);
         world.round_trip(client, 1, &vec![7; size]);
         assert_eq!((world.held(0), world.gateway.large_frame_bytes()), ((0, 0), 0));
@@ -188,27 +191,28 @@ fn the_embedded_server_answers_through_the_gateway() {
 }
 
 #[test]
-fn in_the_steady_state_machines_allocate_nothing() {
+fn in_the_steady_state_connections_allocate_nothing() {
     let mut world = World::new(plan_of(1), 9);
-    let clients: Vec<_> = (0..4).map(|_| world.connect(0)).collect();
-    let round = |world: &mut World, id: u32| {
-        for client in &clients {
-            let burst: Vec<_> = (0..8).flat_map(|n| Call::new(id + n, b"hello").bytes()).collect();
+    let clients: Vec<_> = (0..16).map(|_| world.connect(0)).collect();
+    let round = |world: &mut World, clients: &[Peer], id: u32, frames: u32| {
+        for client in clients {
+            let burst: Vec<_> = (0..frames).flat_map(|n| Call::new(id + n, b"hello").bytes()).collect();
             world.send_later(*client, &burst);
         }
         world.run();
         world.echo();
-        for client in &clients {
-            assert_eq!(world.messages(*client).len(), 8);
+        for client in clients {
+            assert_eq!(world.messages(*client).len(), frames as usize);
         }
     };
-    // Boxes and tables first grow to what two workers need that take turns at random.
-    for id in 0..1_000 {
-        round(&mut world, id);
+    // Boxes and tables first grow to what two workers need that take turns at random: with four times the clients and
+    // four times the requests of each, there is more of everything than what is counted below can use.
+    for id in 0..300 {
+        round(&mut world, &clients, id, 32);
     }
     let before = counting::count();
-    for id in 1_000..1_050 {
-        round(&mut world, id);
+    for id in 300..800 {
+        round(&mut world, &clients[..4], id, 8);
     }
-    assert_eq!(counting::count() - before, 0, "allocations for 1,600 requests");
+    assert_eq!(counting::count() - before, 0, "allocations for 16,000 requests");
 }

@@ -88,8 +88,12 @@ fn deadlines_are_looked_at_when_they_come_and_not_in_between() {
     let mut world = small_world(1 << 20, 5);
     let client = world.connect(0);
     world.send(client, &Call::new(1, b"x").timeout_ms(60_000).bytes());
-    let before = world.turns;
+    let before = world.stats().turns;
     world.advance(59_000);
     let heartbeats = 3 * 4;
-    assert!(world.turns - before <= heartbeats + 4, "{} turns for a minute of waiting", world.turns - before);
+    assert!(
+        world.stats().turns - before <= heartbeats + 4,
+        "{} turns for a minute of waiting",
+        world.stats().turns - before
+    );
 }

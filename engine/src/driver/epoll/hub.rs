@@ -16,6 +16,7 @@ use crossbeam::utils::CachePadded;
 use crate::buf::Pool;
 use crate::driver::admission::{AcceptCounts, Admitted, Gate};
 use crate::driver::core::Core;
+use crate::driver::load::Depot;
 use crate::machine::{Address, Application};
 use crate::options::{Dispatch, Mode, Options};
 use crate::slot::inbox::Node;
@@ -52,6 +53,8 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) options: Options,
     pub(crate) table: Table<A::Mail, Own<A>>,
     pub(crate) pool: Pool,
+    /// Boxes for connections under load that go from worker to worker.
+    pub(crate) loads: Depot,
     pub(crate) clock: Clock,
     pub(crate) reactors: Box<[CachePadded<Reactor>]>,
     pub(crate) workers: Box<[CachePadded<WorkerSeat>]>,
@@ -173,6 +176,7 @@ impl<A: Application> Hub<A> {
             accepts: AcceptCounts::default(),
             stranded: Counter::default(),
             pool: Pool::new(options.buffer_bytes_max),
+            loads: Depot::new(),
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),

@@ -285,7 +285,7 @@ mod tests {
             let seats = vec![CachePadded::new(WorkerSeat::new(deque.stealer()))].into_boxed_slice();
             let options = Options { reactors: 1, workers: 1, ..Options::default() };
             let hub = Arc::new(Hub::new(Arc::new(Echo), options, seats, 0).expect("epoll works"));
-            let kit = Kit::new((), hub.pool.clone(), 1);
+            let kit = Kit::new((), hub.pool.clone(), hub.loads.clone(), 1);
             let out = Outbox::new(deque, 0);
             let now = hub.clock.now();
             let runner = Runner { hub: Arc::clone(&hub), kit, out, now, read_bytes: 0, number: 0 };

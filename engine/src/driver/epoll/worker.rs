@@ -62,7 +62,8 @@ impl<A: Application> PoolWorker<A> {
         events: Deque<u32>,
         lead: Option<Lead<A>>,
     ) -> PoolWorker<A> {
-        let kit = Kit::new(hub.app.local(number), hub.pool.clone(), number as u64 + hub.seed);
+        let (local, seed) = (hub.app.local(number), number as u64 + hub.seed);
+        let kit = Kit::new(local, hub.pool.clone(), hub.loads.clone(), seed);
         let home = number % hub.reactors.len();
         let out = Outbox::new(events, home);
         let now = hub.clock.now();

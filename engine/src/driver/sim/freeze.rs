@@ -19,7 +19,7 @@ impl<A: Application> Sim<A> {
     }
 
     /// The connection of a slot as data; nothing if it cannot be asked now, or says not yet.
-    fn frozen(&mut self, index: u32) -> Option<Frozen> {
+    pub(super) fn freeze(&mut self, index: u32) -> Option<Frozen> {
         let address = self.ground.address(index);
         let slot = self.ground.slot(index);
         if !Self::may_freeze(slot) {
@@ -41,7 +41,7 @@ impl<A: Application> Sim<A> {
 
     /// Freezes and thaws the machine of one slot.
     pub(super) fn freeze_one(&mut self, index: u32) {
-        let Some(frozen) = self.frozen(index) else { return };
+        let Some(frozen) = self.freeze(index) else { return };
         let address = self.ground.address(index);
         self.ground.trace.note(self.ground.now, address, "is frozen", [frozen.state.len() as u64, 0]);
         self.thaw(index, &frozen);
@@ -67,7 +67,7 @@ impl<A: Application> Sim<A> {
         }
         let mut all = Vec::with_capacity(used.len());
         for index in used {
-            let Some(frozen) = self.frozen(index) else { return false };
+            let Some(frozen) = self.freeze(index) else { return false };
             all.push((index, frozen));
         }
         self.ground.stats.moves += 1;

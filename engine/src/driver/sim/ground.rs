@@ -286,6 +286,15 @@ impl<A: Application> Ground<A> {
         let at = self.now.after_ms(self.dice.up_to(self.options.link.delay_ms_max));
         Dial::Until(at, reach)
     }
+
+    /// Connects to `to` that wait in silence are answered now.
+    pub(super) fn answer_silent(&mut self, to: SocketAddr) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.info.peer == Some(to)) {
+            if matches!(slot.dial, Dial::Until(_, Reach::Silent)) {
+                slot.dial = Dial::Until(self.now, Reach::Accepts);
+            }
+        }
+    }
 }
 
 impl<A: Application> Slot<A> {
@@ -329,6 +338,7 @@ impl<A: Application> Desk<'_, A> {
             self.ground.stats.refused += 1;
             return Err(OpenRefused(machine));
         }
+        self.ground.stats.connects += 1;
         let core = Core::opening(machine, &open, self.ground.now);
         let address = self.ground.claim(core, None, None);
         self.ground.slot(address.index).info.peer = Some(open.to);

@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
-use crate::machine::Address;
+use crate::machine::{Address, CloseCause};
 use crate::time::Time;
 
 use super::dice::Dice;
@@ -76,6 +76,8 @@ pub(super) struct Link {
     pub(super) peer: SocketAddr,
     /// The engine's end, while there is one.
     pub(super) engine: Option<Address>,
+    /// Why it was closed, once it is.
+    pub(super) cause: Option<CloseCause>,
     options: LinkOptions,
     dice: Dice,
     to_engine: Pipe,
@@ -142,6 +144,7 @@ impl Link {
         Link {
             peer,
             engine: None,
+            cause: None,
             options,
             dice,
             to_engine: Pipe::default(),

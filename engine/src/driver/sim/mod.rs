@@ -20,8 +20,10 @@ use std::sync::Arc;
 
 use crate::buf::Pool;
 use crate::driver::control::ConnectionInfo;
+use crate::driver::core::Core;
 use crate::driver::kit::Kit;
-use crate::machine::{Address, Application};
+use crate::driver::load::Depot;
+use crate::machine::{Address, Application, CloseCause, Frozen};
 use crate::time::{Tick, Time};
 
 use ground::{Ground, Letter};
@@ -86,6 +88,10 @@ pub struct SimStats {
     pub orphans: u64,
     /// Connections refused for want of room, or by a closed listener.
     pub refused: u64,
+    /// Connects that were begun, whatever became of them.
+    pub connects: u64,
+    /// Pieces that machines wrote in calls after the one that shut their write side.
+    pub late_pieces: u64,
     /// Machines that were asked to freeze.
     pub freezes: u64,
     /// Those that said not yet.
@@ -146,9 +152,10 @@ impl<A: Application> Sim<A> {
     /// An engine that runs `app`, with nothing connected.
     pub fn new(app: Arc<A>, options: SimOptions) -> Sim<A> {
         let pool = Pool::new(options.buffer_bytes_max);
+        let depot = Depot::new();
         let kit = |worker: usize| {
             let seed = options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ worker as u64;
-            Kit::new(app.local(worker), pool.clone(), seed)
+            Kit::new(app.local(worker), pool.clone(), depot.clone(), seed)
         };
         let kits = (0..options.workers.max(1)).map(kit).collect();
         Sim { app, pool, kits, ground: Ground::new(options), servers: Vec::new(), moved_at_batch: 0 }
@@ -176,12 +183,18 @@ impl<A: Application> Sim<A> {
 
     /// What it has done.
     pub fn stats(&self) -> SimStats {
-        self.ground.stats
+        let late_pieces = self.kits.iter().map(|kit| kit.late_pieces).sum();
+        SimStats { late_pieces, ..self.ground.stats }
     }
 
     /// Changes how links behave that are made from now on.
     pub fn set_links(&mut self, link: LinkOptions) {
         self.ground.options.link = link;
+    }
+
+    /// Changes how many bytes are read in one turn, at most.
+    pub fn set_read_budget(&mut self, bytes: usize) {
+        self.ground.options.read_budget_bytes = bytes;
     }
 
     /// Changes how many connections there may be.
@@ -197,6 +210,12 @@ impl<A: Application> Sim<A> {
     /// Says what happens to connects to `address` from now on.
     pub fn set_reach(&mut self, address: SocketAddr, reach: Reach) {
         self.ground.reach.insert(address, reach);
+    }
+
+    /// Connects to `address` succeed from now on, also those that have waited in silence until now.
+    pub fn let_connect(&mut self, address: SocketAddr) {
+        self.set_reach(address, Reach::Accepts);
+        self.ground.answer_silent(address);
     }
 
     /// Connections that arrive at `listener` from now on are reset.
@@ -234,6 +253,20 @@ impl<A: Application> Sim<A> {
         self.address(peer).map(|address| self.ground.slots[address.index as usize].info)
     }
 
+    /// Why the connection at the engine's end was closed, once it is.
+    pub fn cause(&self, peer: Peer) -> Option<CloseCause> {
+        self.ground.links.at(peer.0).cause
+    }
+
+    /// The connection at the engine's end as data, with nothing changed; nothing if it cannot be frozen now.
+    pub fn frozen(&mut self, peer: Peer) -> Option<Frozen> {
+        self.address(peer).and_then(|address| self.freeze(address.index))
+    }
+
+    fn core(&self, peer: Peer) -> Option<&Core<A>> {
+        self.address(peer).and_then(|at| self.ground.slots[at.index as usize].core.as_ref())
+    }
+
     /// The peer sends.
     pub fn send(&mut self, peer: Peer, bytes: &[u8]) {
         let now = self.ground.now;
@@ -267,16 +300,19 @@ impl<A: Application> Sim<A> {
         self.ground.links.at(peer.0).unread()
     }
 
+    /// Bytes that the engine's connection has read and its machine has not consumed.
+    pub fn kept(&self, peer: Peer) -> usize {
+        self.core(peer).map_or(0, Core::input_bytes)
+    }
+
     /// Bytes that the engine's connection has queued and not written.
     pub fn queued(&self, peer: Peer) -> usize {
-        let core = self.address(peer).and_then(|at| self.ground.slots[at.index as usize].core.as_ref());
-        core.map_or(0, crate::driver::core::Core::output_bytes)
+        self.core(peer).map_or(0, Core::output_bytes)
     }
 
     /// True if the machine at the engine's end takes bytes.
     pub fn is_reading(&self, peer: Peer) -> bool {
-        let core = self.address(peer).and_then(|at| self.ground.slots[at.index as usize].core.as_ref());
-        core.is_some_and(crate::driver::core::Core::is_reading)
+        self.core(peer).is_some_and(Core::is_reading)
     }
 
     /// What the peer knows of the engine's direction.

@@ -277,7 +277,10 @@ impl<A: Application> Sim<A> {
         let (now, address, abort) = (self.ground.now, self.ground.address(index), core.is_abort());
         drop(core);
         if let Some(link) = self.ground.slot(index).link {
-            self.ground.links.with(link, |link| link.close(abort, now));
+            self.ground.links.with(link, |link| {
+                link.cause = Some(cause);
+                link.close(abort, now);
+            });
         }
         let info = self.ground.slot(index).info;
         let was_connected = !matches!(cause, CloseCause::Failed(_));

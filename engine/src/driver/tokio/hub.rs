@@ -13,6 +13,7 @@ use super::wakers::Wakers;
 use crate::buf::Pool;
 use crate::driver::admission::{AcceptCounts, Admitted, Gate};
 use crate::driver::core::Core;
+use crate::driver::load::Depot;
 use crate::machine::{Address, Application};
 use crate::options::Options;
 use crate::slot::inbox::Node;
@@ -35,6 +36,8 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) table: Table<A::Mail, Own<A>>,
     pub(crate) wakers: Wakers,
     pub(crate) pool: Pool,
+    /// Boxes for connections under load that go from worker to worker.
+    pub(crate) loads: Depot,
     pub(crate) clock: Clock,
     pub(crate) seats: Box<[CachePadded<Seat>]>,
     pub(crate) admitted: Admitted,
@@ -106,6 +109,7 @@ impl<A: Application> Hub<A> {
             wakers: Wakers::new(table.slots_max()),
             table,
             pool: Pool::new(options.buffer_bytes_max),
+            loads: Depot::new(),
             clock: Clock::start(),
             seats: (0..options.workers.max(1)).map(|_| CachePadded::new(Seat::default())).collect(),
             admitted: Admitted::new(options.connections_max, options.connections_per_source_max),

@@ -80,7 +80,7 @@ impl<A: Application> Worker<A> {
         let local = hub.app.local(number);
         let seed = RandomState::new().build_hasher().finish();
         Worker {
-            kit: RefCell::new(Kit::new(local, hub.pool.clone(), seed)),
+            kit: RefCell::new(Kit::new(local, hub.pool.clone(), hub.loads.clone(), seed)),
             timers: Timers::new(hub.clock.now()),
             stops: Stops::default(),
             start,
