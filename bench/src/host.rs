@@ -66,6 +66,48 @@ fn parse_schedstat(text: &str) -> Option<u64> {
     (numbers.count() == 2).then_some(ns)
 }
 
+/// How a process tree spent its time, in detail. The kernel counts user and system time by its own estimate of their parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// In ns, in steps of 10 ms.
+    pub user_ns: u64,
+    /// In ns, in steps of 10 ms.
+    pub system_ns: u64,
+    /// How often a thread gave up its CPU to wait.
+    pub waits: u64,
+    /// How often a thread had to give up its CPU.
+    pub preemptions: u64,
+}
+
+/// The usage of processes that [`tree`] gave; those that ended meanwhile count nothing.
+pub fn usage_of_members(members: &[u32]) -> Usage {
+    let mut sum = Usage::default();
+    for member in members {
+        let stat = fs::read_to_string(format!("/proc/{member}/stat")).unwrap_or_default();
+        let (user_ns, system_ns) = parse_times(&stat).unwrap_or_default();
+        sum.user_ns += user_ns;
+        sum.system_ns += system_ns;
+        let Ok(tasks) = fs::read_dir(format!("/proc/{member}/task")) else { continue };
+        for task in tasks.flatten() {
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            sum.waits += number_line(&status, "voluntary_ctxt_switches:").unwrap_or(0);
+            sum.preemptions += number_line(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+        }
+    }
+    sum
+}
+
+/// User and system time, the 14th and 15th field of a `stat`.
+fn parse_times(text: &str) -> Option<(u64, u64)> {
+    let mut fields = text.rsplit_once(") ")?.1.split(' ').skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok()?.checked_mul(TICK_NS);
+    Some((ticks()?, ticks()?))
+}
+
+fn number_line(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+}
+
 /// User memory of a process tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -304,6 +346,17 @@ mod tests {
     fn a_name_cannot_forge_a_parent() {
         assert_eq!(parse_parent("12 (a) S 1) S 77 12 12 0"), Some(77));
         assert_eq!(parse_parent("12"), None);
+    }
+
+    #[test]
+    fn stat_and_status_say_how_time_was_spent() {
+        let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 25 17 0 0 20 0\n";
+        assert_eq!(parse_times(stat), Some((25 * TICK_NS, 17 * TICK_NS)));
+        assert_eq!(parse_times("12 (a) S 1 2"), None);
+        let status = "Name:\ta\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
+        assert_eq!(number_line(status, "voluntary_ctxt_switches:"), Some(150));
+        assert_eq!(number_line(status, "nonvoluntary_ctxt_switches:"), Some(545));
+        assert_eq!(number_line(status, "other:"), None);
     }
 
     #[test]

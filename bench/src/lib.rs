@@ -22,6 +22,8 @@ pub mod clock;
 
 pub mod backend;
 
+pub mod admin;
+
 pub mod fleet;
 
 pub mod load;

@@ -86,7 +86,8 @@ impl Marks for Sampler {
     }
 
     fn on_end(&mut self) -> Result<(), Trouble> {
-        self.on_begin()
+        self.marks.push(self.watch.last_mark()?);
+        Ok(())
     }
 }
 
@@ -112,7 +113,7 @@ fn run_apart(
     thread::sleep(options.load.warmup);
     let begin = watch.mark()?;
     thread::sleep(options.load.duration);
-    let end = watch.mark()?;
+    let end = watch.last_mark()?;
     let mut whole = Outcome::default();
     for worker in &workers {
         let line = worker.next_line(options.load.grace + RESULT_MAX)?;
