@@ -22,6 +22,9 @@ pub mod clock;
 
 pub mod backend;
 
+#[path = "../reference/mod.rs"]
+pub mod reference;
+
 pub mod admin;
 
 pub mod fleet;

@@ -3,6 +3,8 @@
 
 mod values;
 
+mod relay;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -38,6 +40,7 @@ use crate::spawn;
 use crate::trouble::Trouble;
 use crate::wire::ShapeOptions;
 
+use relay::RelayFlags;
 use values::ReplyBytes;
 use values::count_up_to;
 use values::pair;
@@ -59,6 +62,8 @@ pub struct Cli {
 enum Command {
     /// A Bolt server that answers with what it was sent; says on one line where it listens.
     Backend(BackendFlags),
+    /// A bare relay between clients and a backend: the floor that a gateway is compared with.
+    Relay(RelayFlags),
     /// Sends requests and verifies every answer.
     Load(LoadFlags),
     /// Memory of a running process while connections to it are idle.
@@ -284,6 +289,7 @@ struct GuardFlags {
 pub fn run(cli: &Cli, bench: &Path, arguments: &[OsString]) -> Result<(), Trouble> {
     match &cli.command {
         Command::Backend(flags) => run_backend(flags),
+        Command::Relay(flags) => relay::run(flags),
         Command::Load(flags) => run_load(flags, bench, arguments),
         Command::Idle(flags) => run_idle(flags),
         Command::Memory(flags) => run_memory(flags, bench),
