@@ -164,7 +164,7 @@ impl Fleet {
         let deadline_ns = self.now_ns() + CONNECT_NS_MAX;
         while self.next_to_open < self.connections.len() || self.opening > 0 {
             if self.interrupted {
-                return Err(Trouble::Broken("interrupted while connecting".into()));
+                return Err(Trouble::Interrupted);
             }
             if self.now_ns() >= deadline_ns {
                 return Err(Trouble::Broken(format!(

@@ -20,6 +20,8 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SfdFlags;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::getppid;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::trouble::Trouble;
 
@@ -193,6 +195,39 @@ fn parse_stat_idle(text: &str) -> Option<Idle> {
     let cores = text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
     let switches = text.lines().find_map(|line| line.strip_prefix("ctxt "))?.trim().parse().ok()?;
     Some(Idle { ns: idle.checked_mul(TICK_NS)?, cores: cores as u64, switches })
+}
+
+/// What a figure depends on, as far as a machine can say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The processor's name.
+    pub processor: String,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// In bytes.
+    pub memory_bytes: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Open files that a process may have.
+    pub descriptors: u64,
+    /// Whether others are there: the load of the last minute when the run began.
+    pub load: String,
+}
+
+/// This machine.
+pub fn facts() -> Result<Facts, Trouble> {
+    let read = |path: &str| fs::read_to_string(path).map_err(Trouble::doing(format!("reading {path}")));
+    let processors = read("/proc/cpuinfo")?;
+    let name = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let memory = read("/proc/meminfo")?;
+    Ok(Facts {
+        processor: name.map_or("unknown", |(_, name)| name).trim().to_owned(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory_bytes: kib_line(&memory, "MemTotal:").ok_or_else(|| unreadable("meminfo", &memory))?,
+        kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        descriptors: raise_descriptor_limit()?,
+        load: read("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
+    })
 }
 
 /// How many descriptors a process has open.
@@ -377,6 +412,13 @@ mod tests {
         let memory = memory_of_tree(pid).expect("it lives");
         assert!(memory.anonymous_bytes > 0 && memory.pss_bytes > 0);
         assert!(descriptors_of(pid).expect("it lives") >= 3);
+    }
+
+    #[test]
+    fn the_machine_has_processors_memory_and_a_kernel() {
+        let facts = facts().expect("this is Linux");
+        assert!(facts.cores >= 1 && facts.memory_bytes > 1 << 20 && facts.descriptors > 3);
+        assert!(!facts.kernel.is_empty() && !facts.processor.is_empty() && !facts.load.is_empty());
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod values;
 
 mod relay;
 
+mod suite;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -41,6 +43,7 @@ use crate::trouble::Trouble;
 use crate::wire::ShapeOptions;
 
 use relay::RelayFlags;
+use suite::RunFlags;
 use values::ReplyBytes;
 use values::count_up_to;
 use values::pair;
@@ -70,6 +73,8 @@ enum Command {
     Idle(IdleFlags),
     /// Bytes per idle connection of a gateway, by the whole recipe: warmed baseline, then idle connections.
     Memory(MemoryFlags),
+    /// Scenarios of the suite on the gateway's modes, the bare relays and peers, interleaved.
+    Run(RunFlags),
     /// The same loads on several modes of a gateway, interleaved.
     Compare(CompareFlags),
     /// Starts a program that ends when this one's parent does.
@@ -293,6 +298,7 @@ pub fn run(cli: &Cli, bench: &Path, arguments: &[OsString]) -> Result<(), Troubl
         Command::Load(flags) => run_load(flags, bench, arguments),
         Command::Idle(flags) => run_idle(flags),
         Command::Memory(flags) => run_memory(flags, bench),
+        Command::Run(flags) => suite::run(flags, bench, arguments),
         Command::Compare(flags) => run_compare(flags, bench),
         Command::Guard(flags) => Err(spawn::guard(flags.parent, &flags.program)),
     }
