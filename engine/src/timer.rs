@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::slot::shared::Shared;
+use crate::slot::shared::{Hints, Shared};
 use crate::time::Tick;
 
 /// Buckets of each level, and ticks of one far bucket.
@@ -38,9 +38,12 @@ impl Wheel {
             self.due.push((slot, tick));
         } else if tick.0 - self.now.0 < BUCKETS {
             self.near.add(tick.0 % BUCKETS, slot);
-        } else {
-            debug_assert_eq!(tick.0 % BUCKETS, 0, "far hints stand at the beginning of their bucket");
+        } else if tick.0.is_multiple_of(BUCKETS) && tick.0 / BUCKETS - self.now.0 / BUCKETS < BUCKETS {
             self.far.add(tick.0 / BUCKETS % BUCKETS, slot);
+        } else {
+            // Another thread's clock is far ahead of a wheel that slept, and no bucket of now keeps this tick. Looking
+            // at once is early but right: `fire` files it again, by the time of then.
+            self.due.push((slot, tick));
         }
     }
 
@@ -134,8 +137,8 @@ pub(crate) fn file(shared: &Shared, deadline: Tick, now: Tick) -> Option<Tick> {
 
 /// Judges a hint that came due at `tick`.
 pub(crate) fn fire(shared: &Shared, tick: Tick, now: Tick) -> Fired {
-    let near = shared.near.compare_exchange(tick.0, Tick::NEVER.0, SeqCst, SeqCst);
-    if near.is_err() && shared.far.compare_exchange(tick.0, Tick::NEVER.0, SeqCst, SeqCst).is_err() {
+    let forget = |bits| Hints::from_bits(bits).without(tick).map(Hints::bits);
+    if shared.hints.fetch_update(SeqCst, SeqCst, forget).is_err() {
         return Fired::Nothing;
     }
     let deadline = Tick(shared.deadline.load(SeqCst));
@@ -150,19 +153,13 @@ fn cover(shared: &Shared, deadline: Tick, now: Tick) -> Option<Tick> {
         return None;
     }
     let tick = filing_tick(deadline, now);
-    loop {
-        let (near, far) = (shared.near.load(SeqCst), shared.far.load(SeqCst));
-        if near <= deadline.0 || far <= deadline.0 {
-            return None;
-        }
-        // The farther of the two is kept as far, so that the longer wait stays covered when the nearer one is gone.
-        if far == Tick::NEVER.0 && near != Tick::NEVER.0 {
-            let _ = shared.far.compare_exchange(far, near, SeqCst, SeqCst);
-        }
-        if shared.near.compare_exchange(near, tick.0, SeqCst, SeqCst).is_ok() {
-            return Some(tick);
-        }
-    }
+    // One update of both hints: an entry that fires on another thread meanwhile must never stay behind as a hint that
+    // the wheel no longer holds, since it would cover every later deadline and let it sleep for ever.
+    let add = |bits| {
+        let hints = Hints::from_bits(bits);
+        (!hints.cover(deadline)).then(|| hints.with(tick).bits())
+    };
+    shared.hints.fetch_update(SeqCst, SeqCst, add).is_ok().then_some(tick)
 }
 
 /// The tick of the bucket that a hint for `deadline` goes to: never after it.
@@ -172,7 +169,7 @@ fn filing_tick(deadline: Tick, now: Tick) -> Tick {
     if deadline.0.saturating_sub(now.0) < BUCKETS - 64 || bucket <= now.0 { deadline } else { Tick(bucket) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -265,6 +262,21 @@ mod tests {
             world.arm(0, Tick(now + 56_000));
             world.advance(Tick(now + 3));
             assert!(world.hints() <= 2, "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_hint_filed_by_a_clock_far_ahead_of_the_wheel_is_not_lost() {
+        for (ahead, wait) in [(2_000, 100), (900, 900), (3_000_000, 3_000_000), (1_048_576, 1_047_552)] {
+            let mut world = World::new(1);
+            world.advance(Tick(100));
+            let deadline = Tick(100 + ahead + wait);
+            let tick = file(&world.slots[0], deadline, Tick(100 + ahead)).expect("nothing covers it");
+            world.wheel.add(0, tick);
+            world.advance(Tick(100 + ahead));
+            assert!(world.calls.is_empty(), "{ahead} {wait}");
+            world.advance(deadline);
+            assert_eq!(world.calls, [(0, deadline)]);
         }
     }
 

@@ -162,7 +162,7 @@ pub struct Access<'a> {
     pub service: &'a str,
     /// The cluster that it was routed to; empty if there was none.
     pub cluster: &'a str,
-    /// The Bolt status of the answer; none for a oneway request.
+    /// The Bolt status of the answer; none for a oneway request, or where the client left before.
     pub status: Option<u16>,
     /// What failed, if the gateway answered by itself.
     pub failure: Option<Failure>,

@@ -73,12 +73,14 @@ pub enum Mail {
     },
     /// Downstream to bound upstream: the answer to a callback, with the server's id.
     CallbackReply {
-        /// The frame.
-        piece: Piece,
+        /// The frame; nothing if there was no memory for one.
+        piece: Option<Piece>,
     },
     /// Bound upstream to its downstream: it takes no new requests.
-    Leaving {
-        /// True if it is gone without having announced it, so that its client's session is lost.
+    Leaving,
+    /// Bound upstream to its downstream: it is gone, and nothing of it will come any more.
+    Left {
+        /// True if it had not announced that, so that its client's session is lost.
         lost: bool,
     },
     /// Downstream to bound upstream: read on, or do not.
@@ -107,6 +109,8 @@ pub enum Mail {
     },
     /// Tunnel: the sender's peer will send no more.
     End,
+    /// Downstream to downstream: memory is at its ceiling, and the receiver's output queue is the longest.
+    Shed,
     /// From the control plane: end at a quiet point, at the latest at `deadline`.
     Drain {
         /// When everything must have ended.

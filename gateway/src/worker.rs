@@ -3,8 +3,8 @@
 //! A machine holds no pointer to any of it, so an idle connection does not pay for it. [`Shared`] is read-only or atomic;
 //! [`Worker`] is touched by its own thread only (X6).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_engine::machine::Application;
 use bowline_engine::time::Time;
@@ -17,6 +17,7 @@ use crate::config::plan::Plan;
 use crate::error::Failure;
 use crate::exchange::LargeFrames;
 use crate::exchange::Load;
+use crate::exchange::Longest;
 use crate::mail::Mail;
 use crate::metrics::Count;
 use crate::metrics::Counters;
@@ -27,6 +28,9 @@ use crate::route::Targets;
 pub trait Proxy: Application<Mail = Mail, Local = Worker> {}
 
 impl<A: Application<Mail = Mail, Local = Worker>> Proxy for A {}
+
+/// Empty boxes. They are moved as they are: a connection holds one box and nothing else of its load.
+type Loads = Vec<Box<Load>>;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -41,9 +45,13 @@ pub struct Shared {
     pub clusters: Vec<Arc<Cluster>>,
     /// Memory for large frames.
     pub large_frames: Arc<LargeFrames>,
+    /// Who is closed first when memory is at its ceiling.
+    pub longest: Longest,
     counters: Arc<Counters>,
     drain_deadline_ms: AtomicU64,
     downstreams: AtomicUsize,
+    /// Boxes that workers have too many of: connections move between workers, so one may take what another gives back.
+    spare: Mutex<Loads>,
 }
 
 impl Shared {
@@ -60,10 +68,12 @@ impl Shared {
             targets: Targets::new(&plan),
             clusters: plan.clusters.iter().map(|cluster| Arc::new(Cluster::new(cluster))).collect(),
             large_frames: LargeFrames::new(plan.limits.large_frame_bytes_max),
+            longest: Longest::default(),
             plan,
             counters,
             drain_deadline_ms: AtomicU64::new(u64::MAX),
             downstreams: AtomicUsize::new(0),
+            spare: Mutex::new(Vec::with_capacity(SHARED_LOADS_MAX)),
         }
     }
 
@@ -94,6 +104,20 @@ impl Shared {
         self.downstreams.load(Ordering::Relaxed)
     }
 
+    /// Moves some of its boxes into `spare`.
+    fn take_loads(&self, spare: &mut Loads) {
+        let mut shared = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = shared.len().saturating_sub(MOVED_LOADS);
+        spare.extend(shared.drain(from..));
+    }
+
+    /// Takes some of `spare`, as far as there is room.
+    fn keep_loads(&self, spare: &mut Loads) {
+        let mut shared = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = SHARED_LOADS_MAX - shared.len();
+        shared.extend(spare.drain(spare.len() - MOVED_LOADS.min(room)..));
+    }
+
     /// The listener at a position; nothing for the embedded upstream's own.
     pub fn listener(&self, listener: u16) -> Option<&ListenerPlan> {
         self.plan.listeners.get(usize::from(listener))
@@ -110,14 +134,14 @@ pub struct Worker {
     /// A buffer that is empty between calls.
     pub scratch: Vec<u8>,
     index: usize,
-    spare: Vec<Box<Load>>,
+    spare: Loads,
 }
 
 impl Worker {
     /// The state of worker `index`.
     pub fn new(shared: Arc<Shared>, index: usize) -> Worker {
         let pools = Pools::new(&shared.clusters, index);
-        Worker { shared, pools, scratch: Vec::new(), index, spare: Vec::new() }
+        Worker { shared, pools, scratch: Vec::new(), index, spare: Vec::with_capacity(SPARE_LOADS_MAX) }
     }
 
     /// Its counters.
@@ -137,12 +161,18 @@ impl Worker {
 
     /// A box for a connection that comes under load.
     pub fn take_load(&mut self) -> Box<Load> {
+        if self.spare.is_empty() {
+            self.shared.take_loads(&mut self.spare);
+        }
         self.spare.pop().unwrap_or_default()
     }
 
     /// Takes an empty box back.
     pub fn keep_load(&mut self, load: Box<Load>) {
         debug_assert!(load.is_empty(), "a box is given back when nothing is going on");
+        if self.spare.len() == SPARE_LOADS_MAX {
+            self.shared.keep_loads(&mut self.spare);
+        }
         if self.spare.len() < SPARE_LOADS_MAX && !load.is_large() {
             self.spare.push(load);
         }
@@ -150,4 +180,35 @@ impl Worker {
 }
 
 /// Boxes that one worker keeps.
-const SPARE_LOADS_MAX: usize = 256;
+const SPARE_LOADS_MAX: usize = 16;
+/// Boxes that go to the shared ones or come from them at a time.
+const MOVED_LOADS: usize = 8;
+/// Boxes that all workers keep together.
+const SHARED_LOADS_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workers() -> [Worker; 2] {
+        let shared = Arc::new(Shared::new(Arc::new(Plan::default()), Counters::new(2)));
+        [0, 1].map(|index| Worker::new(Arc::clone(&shared), index))
+    }
+
+    #[test]
+    fn what_one_worker_gives_back_another_takes_without_an_allocation() {
+        let [mut taker, mut giver] = workers();
+        let made = |taker: &mut Worker| allocation_counter::measure(|| drop(taker.take_load())).count_total;
+        assert_eq!(made(&mut taker), 1, "there is none yet");
+        (0..100).for_each(|_| giver.keep_load(Box::default()));
+        assert_eq!((0..80).map(|_| made(&mut taker)).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let [mut giver, _] = workers();
+        (0..5_000).for_each(|_| giver.keep_load(Box::default()));
+        let shared = giver.shared.spare.lock().expect("nobody panicked").len();
+        assert_eq!((giver.spare.len(), shared), (SPARE_LOADS_MAX, SHARED_LOADS_MAX));
+    }
+}

@@ -1,7 +1,11 @@
 //! The program as a process: exit codes, and what goes to which stream. What serves is tested end to end elsewhere.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn bowline(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bowline")).args(arguments).env_clear().output().expect("it starts")
@@ -87,6 +91,33 @@ fn a_taken_admin_address_ends_with_1_and_says_where_it_was_said() {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     let start = format!("bowline: --admin: cannot listen on {address} for the admin interface: ");
     assert!(said.starts_with(&start) && said.contains("in use"), "{said}");
+}
+
+#[test]
+fn a_taken_listener_ends_with_1_and_says_where_it_was_said() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let text = format!("listeners:\n  - address: bolt://127.0.0.1:0\n  - address: bolt://{address}\n");
+    let file = File::with("taken.yaml", &text);
+    let (code, out, said) = parts(&bowline(&["run", "--admin", "off", "--config", file.path()]));
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{said}");
+    assert!(said.contains(&format!("{}:3:14: cannot listen on {address}: ", file.path())), "{said}");
+}
+
+#[test]
+fn nobody_has_to_read_the_ready_line() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
+    command.args(["run", "--admin", "off", "--listen", "bolt://127.0.0.1:0"]).env_clear();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // Writing to it fails from now on.
+    drop(child.stdout.take());
+    let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let mut before: Vec<String> = log.by_ref().take_while(|line| !line.contains("ready;")).collect();
+    before.retain(|line| line.contains("the ready line could not be written"));
+    assert_eq!(before.len(), 1, "it says so and goes on");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("it runs");
+    assert_eq!(child.wait().expect("it is our child").code(), Some(0), "an end that was asked for");
+    assert!(log.any(|line| line.contains("why=\"at_once\"")));
 }
 
 #[test]

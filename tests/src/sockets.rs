@@ -19,6 +19,19 @@ pub fn dial(address: SocketAddr) -> TcpStream {
     prepare(stream)
 }
 
+/// The same, or nothing if it is reset before this side has seen that it was accepted.
+pub fn try_dial(address: SocketAddr) -> Option<TcpStream> {
+    unless_reset(TcpStream::connect_timeout(&address, PATIENCE))
+}
+
+fn unless_reset(connected: io::Result<TcpStream>) -> Option<TcpStream> {
+    match connected {
+        Ok(stream) => Some(prepare(stream)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+        Err(error) => panic!("it listens: {error}"),
+    }
+}
+
 /// A connection that holds only about `bytes` of input in the kernel, so that a test that does not read is noticed soon.
 pub fn dial_narrow(address: SocketAddr, bytes: usize) -> TcpStream {
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
@@ -27,13 +40,14 @@ pub fn dial_narrow(address: SocketAddr, bytes: usize) -> TcpStream {
     prepare(TcpStream::from(fd))
 }
 
-/// A connection from a local address of the test's choice; all of 127/8 is local.
-pub fn dial_from(source: SocketAddr, address: SocketAddr) -> TcpStream {
+/// A connection from a local address of the test's choice; all of 127/8 is local. Nothing if it is reset
+/// as in [`try_dial`].
+pub fn try_dial_from(source: SocketAddr, address: SocketAddr) -> Option<TcpStream> {
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     let raw = fd.as_raw_fd();
     bind(raw, &SockaddrStorage::from(source)).expect("a local address");
-    connect(raw, &SockaddrStorage::from(address)).expect("it listens");
-    prepare(TcpStream::from(fd))
+    let connected = connect(raw, &SockaddrStorage::from(address));
+    unless_reset(connected.map(|()| TcpStream::from(fd)).map_err(io::Error::from))
 }
 
 fn prepare(stream: TcpStream) -> TcpStream {

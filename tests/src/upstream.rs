@@ -171,12 +171,14 @@ impl Upstream {
         );
     }
 
-    /// Answers everything that is held.
-    pub fn release(&self) {
+    /// Answers everything that is held; says how much that was.
+    pub fn release(&self) -> usize {
         let held = std::mem::take(&mut self.shared.lock().held);
+        let count = held.len();
         for (connection, bytes) in held {
             self.shared.write(connection, &bytes);
         }
+        count
     }
 
     /// Sends bytes on every open connection, as a server does that calls its clients.

@@ -162,14 +162,16 @@ impl Deref for Piece {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the range was lent to this piece alone and was filled before.
-        unsafe { range(self.block, self.start, self.len) }
+        // SAFETY: a piece lies inside its block.
+        let first = unsafe { self.block.bytes().add(self.start as usize) };
+        // SAFETY: the range was lent to this piece alone and was filled before. Not `range`: several may read at once.
+        unsafe { slice::from_raw_parts(first.as_ptr(), self.len as usize) }
     }
 }
 
 impl DerefMut for Piece {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; `&mut self` makes the access exclusive.
+        // SAFETY: the range was lent to this piece alone and was filled before; `&mut self` makes the access exclusive.
         unsafe { range(self.block, self.start, self.len) }
     }
 }
@@ -213,6 +215,19 @@ mod tests {
         assert_eq!(pool.stats().charged_bytes, 256);
         drop(first);
         assert_eq!(pool.stats().charged_bytes, 0);
+    }
+
+    #[test]
+    fn a_piece_is_read_by_many_at_once() {
+        let pool = Pool::new(1 << 20);
+        let piece = Chunk::copy_of(&pool, b"abc").expect("fits").take_piece(3);
+        let (first, second): (&[u8], &[u8]) = (&piece, &piece);
+        assert_eq!((second, first), (&b"abc"[..], &b"abc"[..]));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| assert_eq!(&piece[..], b"abc"));
+            }
+        });
     }
 
     #[test]

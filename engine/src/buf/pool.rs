@@ -38,7 +38,7 @@ pub enum Pressure {
     Low,
     /// At three quarters or more: the heaviest senders are not read.
     High,
-    /// At the ceiling: new work is refused.
+    /// At the ceiling, or so near that a read chunk would be refused: new work is refused.
     Ceiling,
 }
 
@@ -112,8 +112,10 @@ impl Pool {
     pub fn pressure(&self) -> Pressure {
         let charged = self.0.charged_bytes.load(Ordering::Relaxed);
         let ceiling = self.0.ceiling_bytes;
+        // Blocks rarely add up to the ceiling exactly; a small pool keeps a sixteenth.
+        let headroom = CLASSES[CLASSES.len() - 1].min(ceiling / 16);
         match charged {
-            _ if charged >= ceiling => Pressure::Ceiling,
+            _ if charged + headroom > ceiling => Pressure::Ceiling,
             _ if charged >= ceiling / 4 * 3 => Pressure::High,
             _ => Pressure::Low,
         }
@@ -185,6 +187,17 @@ mod tests {
         assert_eq!(pool.pressure(), Pressure::High);
         Pool::give_back(first);
         Pool::give_back(second);
+    }
+
+    #[test]
+    fn where_no_read_chunk_fits_the_ceiling_is_reached() {
+        let pool = Pool::new(1 << 20);
+        let mut blocks: Vec<Block> = (0..15).map(|_| pool.take(64 * 1024).expect("fits")).collect();
+        assert_eq!(pool.pressure(), Pressure::High, "one more fits");
+        blocks.push(pool.take(1).expect("fits"));
+        assert_eq!(pool.pressure(), Pressure::Ceiling);
+        assert!(pool.take(64 * 1024).is_none());
+        blocks.into_iter().for_each(Pool::give_back);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::machine::{Address, Application};
+use crate::machine::{Address, Application, CloseCause, Closed};
+use crate::slot::shared::{NO_LISTENER, Shared};
 use crate::stats::Stats;
 use crate::time::Time;
 
@@ -38,6 +39,55 @@ pub struct ConnectionInfo {
     pub state: u8,
     /// Its home reactor, or the worker whose runtime has it.
     pub reactor: u32,
+}
+
+impl ConnectionInfo {
+    /// What the public part of its slot shows.
+    pub(crate) fn of(address: Address, shared: &Shared) -> ConnectionInfo {
+        let (bytes_in, bytes_out) = shared.bytes();
+        let peer = shared.peer();
+        ConnectionInfo {
+            address,
+            peer: (peer.port() != 0).then_some(peer),
+            listener: listener_of(shared),
+            opened: shared.opened().time(),
+            last_active: shared.last_active().time(),
+            bytes_in,
+            bytes_out,
+            memory_bytes: shared.memory_bytes(),
+            requests: shared.requests(),
+            in_flight: shared.in_flight(),
+            state: shared.state(),
+            reactor: u32::try_from(shared.home()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Closed {
+    /// The record of a connection that ends now; `connected` says whether it ever was established.
+    pub(crate) fn of(
+        address: Address,
+        shared: &Shared,
+        cause: CloseCause,
+        connected: bool,
+        now: Time,
+    ) -> Closed {
+        let (bytes_in, bytes_out) = shared.bytes();
+        Closed {
+            address,
+            peer: connected.then(|| shared.peer()),
+            listener: listener_of(shared),
+            cause,
+            age_ms: now.ms_since(shared.opened().time()),
+            bytes_in,
+            bytes_out,
+            requests: u64::from(shared.requests()),
+        }
+    }
+}
+
+fn listener_of(shared: &Shared) -> Option<u16> {
+    Some(shared.listener()).filter(|listener| *listener != NO_LISTENER)
 }
 
 /// Why an engine did not start.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use crate::buf::{Chunk, OutputQueue, Piece, Pool, Pressure};
 use crate::driver::kit::{Batch, Kit, Random};
+use crate::driver::load::Load;
 use crate::machine::{
     Address, Application, CloseCause, Context, Freeze, Frozen, Host, Incoming, Input, Lost, Machine, Open,
     OpenError, OpenRefused,
@@ -34,19 +35,6 @@ pub(crate) struct Core<A: Application> {
     deadline: Tick,
     flags: u16,
     end: Option<CloseCause>,
-}
-
-/// What a connection holds only while it is under load.
-#[derive(Default)]
-pub(crate) struct Load {
-    tail: Option<Chunk>,
-    need: usize,
-    output: OutputQueue,
-    /// Written since the machine was last told.
-    written: usize,
-    /// When the driver itself wants to look: connect, closing flush, memory pressure. Zero: never.
-    limit: Tick,
-    connect_to: Option<SocketAddr>,
 }
 
 /// The machine wants bytes.
@@ -739,12 +727,6 @@ impl<A: Application> Core<A> {
         if let Some(mut output) = Chunk::copy_of(pool, &frozen.output) {
             load.output.push(output.take_piece(frozen.output.len()));
         }
-    }
-}
-
-impl Load {
-    fn is_empty(&self) -> bool {
-        self.tail.is_none() && self.output.is_empty() && self.need == 0 && self.limit == Tick(0)
     }
 }
 

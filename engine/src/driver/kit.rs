@@ -4,7 +4,7 @@
 //! its own and calls [`Kit::settle`] at the end of each batch.
 
 use crate::buf::{Chunk, Piece, Pool};
-use crate::driver::core::Load;
+use crate::driver::load::Load;
 use crate::machine::{Application, Effects};
 
 /// Bytes of one chunk that reads go into.

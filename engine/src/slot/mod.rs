@@ -5,7 +5,6 @@
 
 pub(crate) mod word;
 pub(crate) mod inbox;
-#[cfg(not(loom))]
 pub(crate) mod shared;
-#[cfg(not(loom))]
 pub(crate) mod table;
+pub(crate) mod sleep;

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use crate::sync;
 use crate::time::Tick;
 
 /// [`Shared::listener`] of a connection that this side opened.
@@ -15,11 +16,9 @@ pub(crate) const NO_LISTENER: u16 = u16::MAX;
 #[derive(Default)]
 pub(crate) struct Shared {
     /// The truth about when the connection wants to be called (O11).
-    pub(crate) deadline: AtomicU32,
-    /// The tick of the nearer filed wheel entry, [`Tick::NEVER`] without one. Survives the reuse of the slot.
-    pub(crate) near: AtomicU32,
-    /// The tick of the farther filed wheel entry, as `near`.
-    pub(crate) far: AtomicU32,
+    pub(crate) deadline: sync::AtomicU32,
+    /// The [`Hints`] as one word, so that no update of one loses an update of the other. Survive the reuse of the slot.
+    pub(crate) hints: sync::AtomicU64,
     opened: AtomicU32,
     last_active: AtomicU32,
     memory_bytes: AtomicU32,
@@ -45,6 +44,50 @@ const ARMED: u8 = 1;
 /// [`Shared::watch`]: it wants to be read.
 const READING: u8 = 2;
 
+/// The ticks at which the wheel holds an entry of the slot, [`Tick::NEVER`] for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hints {
+    /// The one that was filed last.
+    pub(crate) near: Tick,
+    /// One that was filed before and is later.
+    pub(crate) far: Tick,
+}
+
+impl Hints {
+    /// No entry is filed.
+    pub(crate) const NONE: Hints = Hints { near: Tick::NEVER, far: Tick::NEVER };
+
+    /// Both as one word.
+    pub(crate) fn bits(self) -> u64 {
+        u64::from(self.near.0) << 32 | u64::from(self.far.0)
+    }
+
+    /// The hints of [`Hints::bits`].
+    pub(crate) fn from_bits(bits: u64) -> Hints {
+        Hints { near: Tick((bits >> 32) as u32), far: Tick(bits as u32) }
+    }
+
+    /// True if an entry fires no later than `deadline`.
+    pub(crate) fn cover(self, deadline: Tick) -> bool {
+        self.near.min(self.far) <= deadline
+    }
+
+    /// With an entry at `tick`, before both. The farther of the two is kept as far, so that the longer wait stays
+    /// covered when the nearer one is gone.
+    pub(crate) fn with(self, tick: Tick) -> Hints {
+        Hints { near: tick, far: if self.far == Tick::NEVER { self.near } else { self.far } }
+    }
+
+    /// Without the entry at `tick`; nothing if there is none.
+    pub(crate) fn without(self, tick: Tick) -> Option<Hints> {
+        match tick {
+            _ if tick == self.near => Some(Hints { near: Tick::NEVER, ..self }),
+            _ if tick == self.far => Some(Hints { far: Tick::NEVER, ..self }),
+            _ => None,
+        }
+    }
+}
+
 /// Adds without a locked instruction: only the holder of the slot writes.
 fn add(cell: &AtomicU64, count: u64) {
     cell.store(cell.load(Ordering::Relaxed) + count, Ordering::Relaxed);
@@ -53,8 +96,8 @@ fn add(cell: &AtomicU64, count: u64) {
 impl Shared {
     /// Timer hints of a slot that was never used.
     pub(crate) fn unused() -> Shared {
-        let never = || AtomicU32::new(Tick::NEVER.0);
-        Shared { deadline: never(), near: never(), far: never(), ..Shared::default() }
+        let deadline = sync::AtomicU32::new(Tick::NEVER.0);
+        Shared { deadline, hints: sync::AtomicU64::new(Hints::NONE.bits()), ..Shared::default() }
     }
 
     /// Starts over for a new connection; the hints stay, since the wheel still holds their entries.
@@ -219,7 +262,7 @@ impl Shared {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -239,11 +282,13 @@ mod tests {
         shared.open(Tick(1), 0, None, 3);
         shared.count_in(5);
         shared.set_state(2);
-        shared.near.store(77, Ordering::SeqCst);
+        let hints = Hints::NONE.with(Tick(77)).with(Tick(12));
+        shared.hints.store(hints.bits(), Ordering::SeqCst);
         shared.close();
         assert!(!shared.is_live());
         shared.open(Tick(9), 1, None, NO_LISTENER);
         assert_eq!((shared.bytes(), shared.state(), shared.home()), ((0, 0), 0, 1));
-        assert_eq!(shared.near.load(Ordering::SeqCst), 77);
+        assert_eq!(Hints::from_bits(shared.hints.load(Ordering::SeqCst)), hints);
+        assert_eq!(hints, Hints { near: Tick(12), far: Tick(77) });
     }
 }

@@ -46,9 +46,13 @@ impl Place {
         true
     }
 
-    /// Takes over what `other` holds at the same endpoint.
+    /// Takes over what `other` holds. An endpoint that left the set and came back, or was thawed meanwhile, has counters
+    /// anew: then the room is taken there, and given back where it was.
     pub fn merge(&mut self, mut other: Place) {
-        debug_assert!(Arc::ptr_eq(&self.endpoint, &other.endpoint), "mail of one endpoint came to another");
+        debug_assert_eq!(self.endpoint.address(), other.endpoint.address(), "mail came to another endpoint");
+        if !Arc::ptr_eq(&self.endpoint, &other.endpoint) {
+            other = Place::again(Arc::clone(&self.endpoint), other.requests, other.bytes);
+        }
         self.requests += std::mem::take(&mut other.requests);
         self.bytes = self.bytes.saturating_add(std::mem::take(&mut other.bytes));
     }
@@ -122,6 +126,16 @@ mod tests {
         assert_eq!(held(&endpoint), (1, 15), "what was written does not come back");
         drop(place);
         assert_eq!(held(&endpoint), (0, 0));
+    }
+
+    #[test]
+    fn room_at_an_endpoint_whose_counters_are_new_is_taken_there_and_given_back_where_it_was() {
+        let (old, new) = (endpoint(9, 100), endpoint(9, 100));
+        let mut place = Place::empty(Arc::clone(&new));
+        place.merge(Place::take(&old, 10).expect("room"));
+        assert_eq!((held(&old), held(&new)), ((0, 0), (1, 10)));
+        drop(place);
+        assert_eq!((held(&old), held(&new)), ((0, 0), (0, 0)));
     }
 
     #[test]

@@ -60,8 +60,10 @@ struct Pooled {
 pub struct Choice {
     /// Its place at the endpoint.
     pub place: Place,
-    /// The connection; nothing if one has to be opened and then told to [`Pools::add`].
+    /// The connection; nothing if one is to be opened and then told to [`Pools::add`].
     pub address: Option<Address>,
+    /// The connection to take if none can be opened.
+    pub fallback: Option<Address>,
 }
 
 impl Pools {
@@ -81,7 +83,8 @@ impl Pools {
         self.clusters[cluster].choose(now, bytes).map(|(_, place)| place)
     }
 
-    /// An endpoint of `cluster` with room for a request of `bytes`, and one of its shared connections of `class`.
+    /// An endpoint of `cluster` with room for a request of `bytes`, and one of its shared connections of `class`. Where
+    /// every endpoint is left alone, those that still are connected serve on.
     pub fn choose(
         &mut self,
         cluster: usize,
@@ -91,9 +94,14 @@ impl Pools {
     ) -> Result<Choice, Failure> {
         let pool = &mut self.clusters[cluster];
         let connections = pool.shared.plan().connections.max(1);
-        let (at, place) = pool.choose(now, bytes)?;
-        let address = pool.endpoints[at].connection(class, connections);
-        Ok(Choice { place, address })
+        let (at, place) = match pool.choose(now, bytes) {
+            Err(Failure::NoEndpoint) => pool.take_connected(class, bytes)?,
+            chosen => chosen?,
+        };
+        let endpoint = &mut pool.endpoints[at];
+        let fallback = endpoint.connection(class);
+        let opens = endpoint.classes[class].len() < connections && endpoint.endpoint.is_usable(now);
+        Ok(Choice { place, address: fallback.filter(|_| !opens), fallback })
     }
 
     /// A connection was opened for a [`Choice`] without an address.
@@ -152,12 +160,11 @@ impl ClusterPool {
         }
         let start = self.next % count;
         self.next = start + 1;
-        if self.shared.plan().balance == Balance::LeastOutstanding {
-            if let Some(found) = self.take_least(start, now, bytes) {
-                return Ok(found);
-            }
-        }
-        self.take_next(start, now, bytes)
+        let least = match self.shared.plan().balance {
+            Balance::LeastOutstanding => self.take_least(start, now, bytes),
+            Balance::RoundRobin => None,
+        };
+        least.map_or_else(|| self.take_next(start, now, bytes), Ok)
     }
 
     fn take_least(&self, start: usize, now: Time, bytes: usize) -> Option<(usize, Place)> {
@@ -185,6 +192,20 @@ impl ClusterPool {
         }
         Err(failure)
     }
+
+    /// One that has an open connection of `class`, and room.
+    fn take_connected(&mut self, class: usize, bytes: usize) -> Result<(usize, Place), Failure> {
+        let mut failure = Failure::NoEndpoint;
+        for (at, pool) in self.endpoints.iter().enumerate() {
+            if pool.classes[class].iter().any(|pooled| pooled.link.is_open()) {
+                match Place::take(&pool.endpoint, bytes) {
+                    Some(place) => return Ok((at, place)),
+                    None => failure = Failure::Overflow,
+                }
+            }
+        }
+        Err(failure)
+    }
 }
 
 impl EndpointPool {
@@ -192,11 +213,11 @@ impl EndpointPool {
         EndpointPool { endpoint, classes: Default::default(), next: 0 }
     }
 
-    /// The next connection in turn; nothing while there are fewer than there may be.
-    fn connection(&mut self, class: usize, connections_max: usize) -> Option<Address> {
+    /// The next open connection in turn.
+    fn connection(&mut self, class: usize) -> Option<Address> {
         let connections = &mut self.classes[class];
         connections.retain(|pooled| pooled.link.is_open());
-        if connections.len() < connections_max {
+        if connections.is_empty() {
             return None;
         }
         self.next = self.next.wrapping_add(1);
@@ -279,6 +300,23 @@ mod tests {
         links[0].shut();
         assert_eq!(next(), None, "another is opened in its place");
         assert_eq!(pools.choose(0, 0, NOW, 1).expect("room").address, None, "of another version");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_left_alone_serves_over_the_connections_it_has() {
+        let (mut pools, cluster) = pools(&[1, 2], |plan| plan.connections = 2);
+        let here = Address { index: 7, generation: 0 };
+        let link = Arc::new(Link::default());
+        let choice = pools.choose(0, 0, NOW, 1).expect("room");
+        pools.add(0, 0, choice.place.endpoint(), here, Arc::clone(&link));
+        cluster.endpoints()[0].note_unreachable(NOW, 0);
+        assert_eq!(port_of(&pools.choose(0, 0, NOW, 1).expect("room")), 2, "others come first");
+        cluster.endpoints()[1].note_unreachable(NOW, 0);
+        let choice = pools.choose(0, 0, NOW, 1).expect("it is connected");
+        assert_eq!((port_of(&choice), choice.address), (1, Some(here)));
+        assert!(pools.choose(0, 1, NOW, 1).is_err() && pools.choose_endpoint(0, NOW, 1).is_err());
+        link.shut();
+        assert_eq!(pools.choose(0, 0, NOW, 1).expect_err("nothing is left"), Failure::NoEndpoint);
     }
 
     #[test]

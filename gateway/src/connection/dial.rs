@@ -25,14 +25,18 @@ pub(super) fn shared<A: Proxy>(
     context: &mut Context<'_, A>,
 ) -> Result<(Address, Place), Failure> {
     let (at, class, now) = (usize::from(cluster), version_class(version), context.now);
-    let Choice { place, address } = context.local.pools.choose(at, class, now, bytes)?;
+    let Choice { place, address, fallback } = context.local.pools.choose(at, class, now, bytes)?;
     if let Some(address) = address {
         return Ok((address, place));
     }
     let link = Arc::new(Link::default());
-    let address = open(cluster, version, place.endpoint(), None, Arc::clone(&link), context)?;
-    context.local.pools.add(at, class, place.endpoint(), address, link);
-    Ok((address, place))
+    match open(cluster, version, place.endpoint(), None, Arc::clone(&link), context) {
+        Ok(address) => {
+            context.local.pools.add(at, class, place.endpoint(), address, link);
+            Ok((address, place))
+        }
+        Err(failure) => fallback.map(|address| (address, place)).ok_or(failure),
+    }
 }
 
 /// A connection of the calling client alone, and the place of a request of `bytes` on it.

@@ -9,7 +9,7 @@ use crate::error::CloseReason;
 use crate::worker::Proxy;
 
 use super::frames::next_frame;
-use super::state::{Kind, close_reason, freeze};
+use super::state::{Kind, State, close_reason, freeze};
 
 /// One connection of the gateway to itself.
 #[derive(Debug, Default)]
@@ -94,6 +94,7 @@ const SCRATCH_BYTES_KEPT: usize = 64 << 10;
 impl<A: Proxy> Machine<A> for Echo {
     fn on(&mut self, input: Input<'_, A>, context: &mut Context<'_, A>) {
         match input {
+            Input::Opened => context.set_state(State::Idle as u8),
             Input::Bytes(incoming) => self.on_bytes(incoming, context),
             Input::Flushed { queued, .. } => self.on_flushed(queued, context),
             Input::EndOfStream => context.close(CloseReason::PeerClosed.index() as u8),

@@ -8,10 +8,9 @@ use bowline_protocols::bolt::{Decoded, Frame, decode};
 /// The frame at the start of `bytes` if all of it is there, its checksum verified.
 pub(super) fn next_frame(bytes: &[u8], limits: &Limits) -> Result<Decoded, Fault> {
     let decoded = decode(bytes, limits)?;
-    if let Decoded::Frame(frame) = &decoded {
-        if limits.crc_verify {
-            frame.check_crc(bytes)?;
-        }
+    match &decoded {
+        Decoded::Frame(frame) if limits.crc_verify => frame.check_crc(bytes)?,
+        _ => {}
     }
     Ok(decoded)
 }

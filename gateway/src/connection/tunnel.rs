@@ -101,8 +101,10 @@ impl Tunnel {
         logging::connection_opened(context.me.as_u64(), context.peer, name);
         context.set_state(State::Opening as u8);
         context.set_reading(false);
-        self.drain_deadline = shared.drain_deadline();
         self.arm(context.now.after_ms(shared.plan.timeouts.idle_ms), context);
+        if let Some(deadline) = shared.drain_deadline() {
+            self.begin_drain(deadline, context);
+        }
         self.dial(CloseReason::ConnectFailed, context);
     }
 
@@ -187,10 +189,7 @@ impl Tunnel {
                 self.arm_half_closed(context);
             }
             Mail::PartnerGone => self.reset(CloseReason::PartnerGone, context),
-            Mail::Drain { deadline } => {
-                self.drain_deadline = Some(deadline);
-                self.arm(deadline, context);
-            }
+            Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to a tunnel; what it carries is given back by dropping it.
             _ => {}
         }
@@ -257,6 +256,12 @@ impl Tunnel {
             return self.close(CloseReason::IdleTimeout, context);
         }
         self.arm(due, context);
+    }
+
+    /// Is to end by `deadline`: a tunnel has no quiet point that this side could know.
+    fn begin_drain<A: Proxy>(&mut self, deadline: Time, context: &mut Context<'_, A>) {
+        self.drain_deadline = Some(deadline);
+        self.arm(deadline, context);
     }
 
     fn arm<A: Proxy>(&mut self, at: Time, context: &mut Context<'_, A>) {

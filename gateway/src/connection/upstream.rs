@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bowline_engine::buf::Piece;
 use bowline_engine::machine::{Address, Context, Frozen, Incoming, Input, Machine, ThawError};
 use bowline_engine::machine::{Freeze, OpenError};
 use bowline_engine::time::Time;
@@ -52,6 +53,8 @@ pub struct Upstream {
     /// Room at the endpoint for everything in flight here.
     place: Place,
     waiting: Waiting,
+    /// Calls of the server that its client has not answered yet.
+    callbacks: u32,
     /// Requests until the connection is there.
     queue: VecDeque<Queued>,
     /// Oneway requests in the output: where they end in all that was ever queued.
@@ -113,6 +116,7 @@ impl Upstream {
             link,
             place: Place::empty(endpoint),
             waiting: Waiting::default(),
+            callbacks: 0,
             queue: VecDeque::new(),
             oneways: VecDeque::new(),
             queued_total: 0,
@@ -144,6 +148,9 @@ impl Upstream {
         if self.waiting.is_dirty() {
             self.arm(context.now.after_ms(SWEEP_MS), context);
         }
+        if let Some(deadline) = context.local.shared.drain_deadline() {
+            self.begin_drain(deadline, context);
+        }
     }
 
     /// Nothing was written: everything goes back.
@@ -155,6 +162,14 @@ impl Upstream {
             self.place.endpoint().note_unreachable(context.now, random);
         }
         self.give_up(context);
+        self.tell_left(false, context);
+    }
+
+    /// Tells the client that this connection is bound to.
+    fn tell_left<A: Proxy>(&self, lost: bool, context: &mut Context<'_, A>) {
+        if let Some(owner) = self.owner {
+            context.send(owner, Mail::Left { lost });
+        }
     }
 
     /// Takes no more and tells everyone who waits.
@@ -177,8 +192,8 @@ impl Upstream {
     fn close<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
         let lost = self.phase == Phase::Open;
         self.give_up(context);
-        if let Some(owner) = self.owner.filter(|_| reason != CloseReason::PartnerGone) {
-            context.send(owner, Mail::Leaving { lost });
+        if reason != CloseReason::PartnerGone {
+            self.tell_left(lost, context);
         }
         context.close(reason.index() as u8);
     }
@@ -186,9 +201,7 @@ impl Upstream {
     fn on_lost<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let lost = self.phase == Phase::Open;
         self.give_up(context);
-        if let Some(owner) = self.owner {
-            context.send(owner, Mail::Leaving { lost });
-        }
+        self.tell_left(lost, context);
     }
 
     fn on_requests<A: Proxy>(
@@ -236,8 +249,7 @@ impl Upstream {
     }
 
     fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
-        self.beat_at = None;
-        self.misses = 0;
+        self.note_alive();
         let before = incoming.len();
         let limits = context.local.shared.limits;
         let mut gathering: Option<Gathering> = None;
@@ -294,31 +306,54 @@ impl Upstream {
         context: &mut Context<'_, A>,
     ) {
         let total = frame.total_bytes as usize;
-        match (frame.kind, self.owner) {
-            (bolt::Kind::Request | bolt::Kind::Oneway, Some(owner)) => {
+        match frame.kind {
+            bolt::Kind::Request | bolt::Kind::Oneway => return self.on_call(frame, incoming, context),
+            bolt::Kind::Heartbeat => self.on_heartbeat(frame, context),
+            bolt::Kind::Goaway => self.on_goaway(context),
+            bolt::Kind::Response | bolt::Kind::HeartbeatAck => {}
+        }
+        incoming.consume(total);
+    }
+
+    /// The server calls: its client, if this connection is bound to one that can read the frame.
+    fn on_call<A: Proxy>(
+        &mut self,
+        frame: &Frame,
+        incoming: &mut Incoming<'_>,
+        context: &mut Context<'_, A>,
+    ) {
+        let total = frame.total_bytes as usize;
+        let why = match self.owner {
+            // Java would misread its lengths and lose the whole connection.
+            Some(_) if frame.head_fault().is_some() => Failure::HeadTooLarge,
+            Some(owner) => {
+                self.callbacks += u32::from(frame.kind == bolt::Kind::Request);
                 let piece = incoming.take(total);
                 return context.send(owner, Mail::Callback { piece });
             }
-            (bolt::Kind::Request | bolt::Kind::Oneway, None) => {
-                context.local.fail(Failure::CallbackOnShared);
-                let mut out = [0; CONTROL_BYTES_MAX];
-                if frame.kind == bolt::Kind::Request {
-                    let length = Cause::of(frame).refuse(Failure::CallbackOnShared, &mut out);
-                    self.write_control(&out[..length], context);
-                }
-            }
-            (bolt::Kind::Heartbeat, _) => {
-                if !self.meter.count(context.now, context.local.shared.plan.limits.heartbeat_rate_max) {
-                    return self.close(CloseReason::HeartbeatFlood, context);
-                }
-                let mut out = [0; CONTROL_BYTES_MAX];
-                let length = bolt::encode_heartbeat_ack(frame, &mut out);
-                self.write_control(&out[..length], context);
-            }
-            (bolt::Kind::Goaway, _) => self.on_goaway(context),
-            (bolt::Kind::Response | bolt::Kind::HeartbeatAck, _) => {}
-        }
+            None => Failure::CallbackOnShared,
+        };
         incoming.consume(total);
+        self.refuse_call(frame, why, context);
+    }
+
+    /// Answers a call of the server with its failure; a oneway one is only counted.
+    fn refuse_call<A: Proxy>(&mut self, frame: &Frame, why: Failure, context: &mut Context<'_, A>) {
+        context.local.fail(why);
+        if frame.kind == bolt::Kind::Request {
+            let mut out = [0; CONTROL_BYTES_MAX];
+            let length = Cause::of(frame).refuse(why, &mut out);
+            self.write_control(&out[..length], context);
+        }
+    }
+
+    fn on_heartbeat<A: Proxy>(&mut self, frame: &Frame, context: &mut Context<'_, A>) {
+        if !self.meter.count(context.now, context.local.shared.plan.limits.heartbeat_rate_max) {
+            return self.close(CloseReason::HeartbeatFlood, context);
+        }
+        let mut out = [0; CONTROL_BYTES_MAX];
+        let length = bolt::encode_heartbeat_ack(frame, &mut out);
+        self.write_control(&out[..length], context);
     }
 
     fn on_goaway<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
@@ -335,12 +370,12 @@ impl Upstream {
         self.link.shut();
         context.set_state(State::Ending as u8);
         if let Some(owner) = self.owner {
-            context.send(owner, Mail::Leaving { lost: false });
+            context.send(owner, Mail::Leaving);
         }
     }
 
     fn close_if_left<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.phase == Phase::Leaving && self.waiting.is_empty() {
+        if self.phase == Phase::Leaving && self.waiting.is_empty() && self.callbacks == 0 {
             let removed = self.place.endpoint().is_removed();
             let reason = if removed { CloseReason::EndpointRemoved } else { CloseReason::UpstreamGoaway };
             self.close(reason, context);
@@ -355,27 +390,42 @@ impl Upstream {
         }
     }
 
+    /// Gives up on a server that asks and does not take the answers: requests have their places, answers to its own
+    /// calls and heartbeats are bounded here.
+    fn judge_output<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let fresh: usize = context.effects.output.iter().map(|piece| piece.len()).sum();
+        let answers = (context.output_bytes + fresh).saturating_sub(self.place.bytes() as usize);
+        if answers > ANSWER_BYTES_MAX && self.phase != Phase::Closed {
+            self.close(CloseReason::SlowReader, context);
+            context.reset(CloseReason::SlowReader.index() as u8);
+        }
+    }
+
     fn on_mail<A: Proxy>(&mut self, from: Address, mail: Mail, context: &mut Context<'_, A>) {
         match mail {
             Mail::Requests { run, place } => self.on_requests(from, run, place, context),
             Mail::Cancel { key } => self.on_cancel(from, key, context),
-            Mail::CallbackReply { piece } => {
-                self.queued_total += piece.len() as u64;
-                context.write(piece);
-            }
+            Mail::CallbackReply { piece } => self.on_callback_reply(piece, context),
             Mail::Pace { reading } => {
                 self.reading = reading;
-                self.beat_at = None;
+                self.note_alive();
                 context.set_reading(reading);
             }
             Mail::PartnerGone => self.close(CloseReason::PartnerGone, context),
-            Mail::Drain { deadline } => {
-                self.drain_deadline = Some(deadline);
-                self.arm(context.now.after_ms(DRAIN_POLL_MS), context);
-            }
+            Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to an upstream; what it carries is given back by dropping it.
             _ => {}
         }
+    }
+
+    /// The client has answered a call, or nobody will.
+    fn on_callback_reply<A: Proxy>(&mut self, piece: Option<Piece>, context: &mut Context<'_, A>) {
+        self.callbacks = self.callbacks.saturating_sub(1);
+        if let Some(piece) = piece {
+            self.queued_total += piece.len() as u64;
+            context.write(piece);
+        }
+        self.close_if_left(context);
     }
 
     fn on_cancel<A: Proxy>(&mut self, from: Address, key: Option<u32>, context: &mut Context<'_, A>) {
@@ -401,12 +451,11 @@ impl Upstream {
                 context.local.shard().add(Count::LateReplies, u64::from(frames));
             }
             Mail::Callback { piece } => {
-                context.local.fail(Failure::CallbackLost);
-                let frame = only_frame(&piece, &context.local.shared.limits);
-                if let Some(frame) = frame.filter(|frame| frame.kind == bolt::Kind::Request) {
-                    let mut out = [0; CONTROL_BYTES_MAX];
-                    let length = Cause::of(&frame).refuse(Failure::CallbackLost, &mut out);
-                    self.write_control(&out[..length], context);
+                if let Some(frame) = only_frame(&piece, &context.local.shared.limits) {
+                    self.callbacks =
+                        self.callbacks.saturating_sub(u32::from(frame.kind == bolt::Kind::Request));
+                    self.refuse_call(&frame, Failure::CallbackLost, context);
+                    self.close_if_left(context);
                 }
             }
             _ => {}
@@ -416,13 +465,18 @@ impl Upstream {
     fn on_flushed<A: Proxy>(&mut self, queued: usize, context: &mut Context<'_, A>) {
         self.place.keep_bytes(queued);
         let written = self.queued_total.saturating_sub(queued as u64);
-        while let Some(oneways) = self.oneways.pop_front_if(|oneways| oneways.end <= written) {
+        while let Some(oneways) = self.oneways.front().copied().filter(|oneways| oneways.end <= written) {
+            self.oneways.pop_front();
             context.send(oneways.from, Mail::Written { frames: oneways.frames, bytes: oneways.bytes });
         }
     }
 
     fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.armed = None;
+        if self.phase == Phase::Connecting {
+            // What is queued is not entered yet, so what was cancelled of it must not be forgotten.
+            return self.drain(context);
+        }
         let forgotten = self.waiting.sweep();
         self.place.end_requests(forgotten);
         if self.place.endpoint().is_removed() {
@@ -433,6 +487,12 @@ impl Upstream {
         if self.phase != Phase::Closed {
             self.beat(context);
         }
+    }
+
+    /// Is to end once no client is left, at the latest at `deadline`.
+    fn begin_drain<A: Proxy>(&mut self, deadline: Time, context: &mut Context<'_, A>) {
+        self.drain_deadline = Some(deadline);
+        self.arm(context.now.after_ms(DRAIN_POLL_MS), context);
     }
 
     fn drain<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
@@ -447,11 +507,20 @@ impl Upstream {
         }
     }
 
+    /// No heartbeat is missing.
+    fn note_alive(&mut self) {
+        (self.beat_at, self.misses) = (None, 0);
+    }
+
     /// Asks a silent server whether it is alive, and gives up on one that does not say so.
     fn beat<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let plan = self.plan(context.local);
         let (interval_ms, timeout_ms) = (plan.heartbeat_interval_ms, plan.heartbeat_timeout_ms);
         let misses_max = plan.heartbeat_misses_max;
+        if self.beat_at.is_some_and(|beat_at| beat_at < context.last_active) {
+            // A large frame is arriving, of which nothing is offered before all of it is there.
+            self.note_alive();
+        }
         let due = match self.beat_at {
             None => context.last_active.after_ms(interval_ms),
             Some(beat_at) => beat_at.after_ms(timeout_ms),
@@ -536,6 +605,7 @@ impl<A: Proxy> Machine<A> for Upstream {
             Input::EndOfStream => self.on_end(context),
             Input::Lost(_) => self.on_lost(context),
         }
+        self.judge_output(context);
         if self.waiting.len() != before {
             context.set_in_flight(self.waiting.len());
         }
@@ -562,6 +632,7 @@ impl<A: Proxy> Machine<A> for Upstream {
             place: (self.place.requests(), self.place.bytes()),
             last_id: self.waiting.last_id(),
             queued_total: self.queued_total,
+            callbacks: self.callbacks,
             beat_at_ms: self.beat_at.map(Time::as_ms),
             misses: self.misses,
             meter: self.meter,
@@ -587,6 +658,7 @@ struct FrozenUpstream {
     place: (u32, u32),
     last_id: u32,
     queued_total: u64,
+    callbacks: u32,
     beat_at_ms: Option<u64>,
     misses: u32,
     meter: Meter,
@@ -625,6 +697,7 @@ impl Upstream {
         machine.place = Place::again(endpoint, state.place.0, state.place.1);
         machine.phase = state.phase;
         machine.queued_total = state.queued_total;
+        machine.callbacks = state.callbacks;
         machine.beat_at = state.beat_at_ms.map(Time::from_ms);
         machine.misses = state.misses;
         machine.meter = state.meter;
@@ -635,6 +708,8 @@ impl Upstream {
     }
 }
 
+/// Answers that may wait for a server to take them: one of the largest size beside smaller ones.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// What was cancelled is forgotten together, so long after the first of it.
 const SWEEP_MS: u64 = 20;
 /// How often a draining connection looks whether clients are left.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::Endpoint;
 
 use super::reserve::Reservation;
+use super::services::Services;
 use super::table::{Callbacks, Exchanges};
 
 /// Everything that exists only under load.
@@ -17,6 +18,8 @@ use super::table::{Callbacks, Exchanges};
 pub struct Load {
     /// Requests in flight.
     pub exchanges: Exchanges,
+    /// What they asked for, while access lines are written.
+    pub services: Services,
     /// Server-to-client calls in flight.
     pub callbacks: Callbacks,
     /// Upstream connections that belong to this client alone.
@@ -121,7 +124,8 @@ impl Load {
 
     /// True if the box is too large to be kept for another connection.
     pub fn is_large(&self) -> bool {
-        self.exchanges.capacity() > CAPACITY_KEPT || self.bound.capacity() > CAPACITY_KEPT
+        let capacities = [self.exchanges.capacity(), self.callbacks.capacity(), self.bound.capacity()];
+        capacities.into_iter().any(|capacity| capacity > CAPACITY_KEPT)
     }
 }
 

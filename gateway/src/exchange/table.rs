@@ -16,6 +16,10 @@ pub struct Exchange {
     pub cause: Cause,
     /// Tells it from earlier exchanges at the same place.
     pub sequence: u16,
+    /// The cluster that it was routed to.
+    pub cluster: u16,
+    /// The size of its frame.
+    pub request_bytes: u32,
     /// The connection that it was sent to.
     pub upstream: Address,
     /// When it ends at the latest.
@@ -23,6 +27,8 @@ pub struct Exchange {
     /// When its frame was read.
     pub began: Time,
 }
+
+const _: () = assert!(size_of::<Exchange>() <= 40, "there may be a thousand of them per connection");
 
 /// The exchanges of one connection.
 #[derive(Debug, Default)]
@@ -61,11 +67,18 @@ impl Exchanges {
         self.slab.try_remove(parts_of(key).0)
     }
 
-    /// Ends one whose deadline has come.
-    pub fn expire(&mut self, now: Time) -> Option<(u32, Exchange)> {
-        let index = self.slab.iter().find(|(_, exchange)| exchange.deadline <= now)?.0;
-        let exchange = self.slab.try_remove(index)?;
-        Some((key_of(index, exchange.sequence)?, exchange))
+    /// Ends one whose deadline has come, looking from `place` on; `place` is where to look further, so that ending them
+    /// all is one walk over the table.
+    pub fn expire(&mut self, now: Time, place: &mut usize) -> Option<(u32, Exchange)> {
+        while *place < self.slab.capacity() {
+            let index = *place;
+            *place += 1;
+            if self.slab.get(index).is_some_and(|exchange| exchange.deadline <= now) {
+                let exchange = self.slab.try_remove(index)?;
+                return Some((key_of(index, exchange.sequence)?, exchange));
+            }
+        }
+        None
     }
 
     /// The earliest deadline.
@@ -149,10 +162,12 @@ impl Callbacks {
         Some(self.list.swap_remove(at))
     }
 
-    /// Ends one whose deadline has come.
-    pub fn expire(&mut self, now: Time) -> Option<Callback> {
-        let at = self.list.iter().position(|callback| callback.deadline <= now)?;
-        Some(self.list.swap_remove(at))
+    /// Ends one whose deadline has come, looking from `place` on, as [`Exchanges::expire`] does.
+    pub fn expire(&mut self, now: Time, place: &mut usize) -> Option<Callback> {
+        let ahead = self.list.get(*place..)?.iter().position(|callback| callback.deadline <= now)?;
+        // The last one comes here, and is the next to be looked at.
+        *place += ahead;
+        Some(self.list.swap_remove(*place))
     }
 
     /// Forgets those of a connection that is gone.
@@ -173,6 +188,11 @@ impl Callbacks {
     /// The last id that was given out.
     pub fn last_id(&self) -> u32 {
         self.next_id
+    }
+
+    /// Room that the table keeps.
+    pub fn capacity(&self) -> usize {
+        self.list.capacity()
     }
 
     /// The table that holds `list`.
@@ -200,7 +220,8 @@ mod tests {
 
     fn exchange(sequence: u16, deadline_ms: u64) -> Exchange {
         let deadline = Time::from_ms(deadline_ms);
-        Exchange { cause: cause(), sequence, upstream: UPSTREAM, deadline, began: Time::ZERO }
+        let (cause, upstream, began) = (cause(), UPSTREAM, Time::ZERO);
+        Exchange { cause, sequence, cluster: 0, request_bytes: 0, upstream, deadline, began }
     }
 
     #[test]
@@ -220,8 +241,9 @@ mod tests {
         let mut table = Exchanges::default();
         let keys = [30, 10, 20].map(|ms| table.insert(exchange(ms as u16, ms)).expect("a key"));
         assert_eq!(table.next_deadline(), Some(Time::from_ms(10)));
+        let mut place = 0;
         let mut expired: Vec<_> =
-            std::iter::from_fn(|| table.expire(Time::from_ms(20))).map(|(key, _)| key).collect();
+            std::iter::from_fn(|| table.expire(Time::from_ms(20), &mut place)).map(|(key, _)| key).collect();
         expired.sort_unstable();
         let mut expected = [keys[1], keys[2]];
         expected.sort_unstable();
@@ -244,8 +266,28 @@ mod tests {
         let mut table = Callbacks::restore(vec![callback(u32::MAX), callback(0)], u32::MAX - 1);
         assert_eq!(table.fresh_id(), 1);
         assert!(table.end(5).is_none() && table.end(0).is_some());
-        assert_eq!((table.expire(Time::from_ms(8)), table.len()), (None, 1));
+        assert_eq!((table.expire(Time::from_ms(8), &mut 0), table.len()), (None, 1));
         table.forget(OTHER);
-        assert!(table.expire(Time::from_ms(9)).is_some() && table.is_empty());
+        assert!(table.expire(Time::from_ms(9), &mut 0).is_some() && table.is_empty());
+    }
+
+    #[test]
+    fn ending_all_whose_deadline_has_come_looks_at_every_place_once() {
+        let mut table = Exchanges::default();
+        let mut callbacks = Callbacks::default();
+        for n in 0..100 {
+            table.insert(exchange(n, u64::from(n % 3))).expect("a key");
+            let (id, deadline) = (callbacks.fresh_id(), Time::from_ms(u64::from(n % 3)));
+            callbacks.insert(Callback { id, cause: cause(), upstream: UPSTREAM, deadline });
+        }
+        let (now, mut place, mut ended) = (Time::from_ms(1), 0, 0);
+        while table.expire(now, &mut place).is_some() {
+            assert!(place > ended, "it never looks back");
+            ended += 1;
+        }
+        assert_eq!((ended, table.len(), table.next_deadline()), (67, 33, Some(Time::from_ms(2))));
+        let mut place = 0;
+        let ended = std::iter::from_fn(|| callbacks.expire(now, &mut place)).count();
+        assert_eq!((ended, callbacks.len(), place <= 33), (67, 33, true));
     }
 }

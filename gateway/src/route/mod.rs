@@ -2,4 +2,4 @@
 
 mod table;
 
-pub use table::{Target, Targets};
+pub use table::{SERVICE, Target, Targets};

@@ -77,7 +77,7 @@ impl From<&RouteTarget> for Target {
 }
 
 /// The header that names the service.
-const SERVICE: &[u8] = b"service";
+pub const SERVICE: &[u8] = b"service";
 
 #[cfg(test)]
 mod tests {

@@ -36,6 +36,17 @@ pub(super) enum Why {
     AtOnce,
 }
 
+impl Why {
+    /// As the log says it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Why::Drained => "drained",
+            Why::Deadline => "drain_deadline",
+            Why::AtOnce => "at_once",
+        }
+    }
+}
+
 /// Open connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Open {

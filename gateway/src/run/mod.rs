@@ -84,7 +84,7 @@ pub fn run(said: &[(&'static str, String)], environment: &BTreeMap<String, Strin
     say_limits(&plan);
     let running = Running::start(plan, logging.dropped.clone())?;
     let why = serve(&running, &signals)?;
-    tracing::info!(?why, clients = running.gateway.downstreams(), "ending");
+    tracing::info!(why = why.name(), clients = running.gateway.downstreams(), "ending");
     signals.release();
     drop(running);
     tracing::info!("ended");
@@ -154,6 +154,9 @@ fn steer(running: &Running, signals: &Signals) -> io::Result<Why> {
         let pause = course.pause_ms(handle.now()).map(Duration::from_millis);
         let signal = signals.wait(pause)?;
         let now = handle.now();
+        if let Some(signal) = signal {
+            tracing::info!(?signal, "told by a signal");
+        }
         let mut actions = signal.map_or(Vec::new(), |signal| course.on_signal(signal, now));
         actions.extend(course.on_tick(now, open(running)));
         for action in actions {
@@ -178,7 +181,7 @@ fn carry_out(action: Action, running: &Running) -> Option<Why> {
         Action::SayUnsupported => say_unsupported(),
         Action::Unready => {
             running.set_readiness(Readiness::Draining);
-            tracing::info!(clients, delay_ms = drain.delay_ms, "not ready any more; accepting goes on");
+            tracing::info!(clients, delay_ms = drain.delay_ms, "not ready any more");
         }
         Action::TellAll(deadline) => {
             running.gateway.begin_drain(deadline);

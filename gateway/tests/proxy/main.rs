@@ -5,4 +5,11 @@ mod bolt;
 mod counting;
 mod world;
 
+mod access;
+mod bound;
+mod chaos;
+mod endings;
 mod forward;
+mod large;
+mod opening;
+mod pressure;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bowline_engine::buf::{Chunk, Piece, Pool};
 use bowline_engine::machine::{
-    Address, Application, CloseCause, Closed, Context, Effects, Freeze, Host, Incoming, Input, Lost, Machine,
-    Open, OpenError, OpenRefused,
+    Address, Application, CloseCause, Closed, Context, Effects, Freeze, Frozen, Host, Incoming, Input, Lost,
+    Machine, Open, OpenError, OpenRefused,
 };
 use bowline_engine::time::Time;
 use bowline_gateway::application::Gateway;
@@ -91,6 +91,7 @@ pub struct World {
     pub connections_max: usize,
     pub not_yet: usize,
     pub freezes: usize,
+    pub turns: usize,
     random: u64,
     workers: Vec<Worker>,
     slots: Vec<Slot>,
@@ -133,6 +134,7 @@ impl World {
             connections_max: usize::MAX,
             not_yet: 0,
             freezes: 0,
+            turns: 0,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             workers,
             slots: Vec::new(),
@@ -155,6 +157,14 @@ impl World {
     /// Says what happens to connects to `address`.
     pub fn set_reach(&mut self, address: SocketAddr, reach: Reach) {
         self.reach.insert(address, reach);
+    }
+
+    /// Connects to `address` that wait for an answer get one, and later ones do.
+    pub fn let_connect(&mut self, address: SocketAddr) {
+        self.reach.insert(address, Reach::Accepts);
+        let waiting = self.slots.iter_mut().filter(|slot| slot.peer == address);
+        waiting.for_each(|slot| slot.silent = false);
+        self.run();
     }
 
     /// A client connects to `listener`.
@@ -272,6 +282,14 @@ impl World {
         self.slots[peer.0].closed.is_some()
     }
 
+    /// The machine of a peer's connection as plain data.
+    pub fn frozen(&self, peer: Peer) -> Frozen {
+        match self.slots[peer.0].machine.as_ref().expect("the connection is open").freeze() {
+            Freeze::Frozen(frozen) => frozen,
+            Freeze::NotYet { why } => panic!("{why}"),
+        }
+    }
+
     /// Mail from the control plane to every open connection.
     pub fn tell_all(&mut self, mail: impl Fn() -> Mail) {
         for at in 0..self.slots.len() {
@@ -339,6 +357,7 @@ impl World {
     }
 
     fn turn(&mut self, at: usize) {
+        self.turns += 1;
         if let Some(opening) = self.slots[at].opening {
             self.establish(at, opening);
         }

@@ -63,6 +63,25 @@ fn connections_are_listed_with_what_they_hold() {
 }
 
 #[test]
+fn the_embedded_upstream_is_listed_as_what_it_is() {
+    each_mode(|mode| {
+        let gateway = Gateway::start(mode, &["--listen", "bolt://127.0.0.1:0"]);
+        BoltClient::connect(gateway.address()).echo(b"x");
+        let listed = gateway.connections();
+        let of = |direction: &str| {
+            let mut all = listed.iter().filter(|one| one["listener"] == "echo");
+            all.find(|one| one["direction"] == direction)
+                .unwrap_or_else(|| panic!("{direction}: {listed:#?}"))
+        };
+        assert_eq!(of("downstream")["state"], "idle");
+        assert_eq!(
+            (&of("upstream")["protocol"], of("upstream")["state"] == "opening"),
+            (&"bolt".into(), false)
+        );
+    });
+}
+
+#[test]
 fn the_list_of_connections_can_be_limited() {
     each_mode(|mode| {
         let upstream = Upstream::echo();

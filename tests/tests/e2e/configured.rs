@@ -151,10 +151,14 @@ fn beyond_its_calls_in_flight_a_client_is_not_read() {
         upstream.wait("eight are in flight", |state| state.held() == 8);
         BoltClient::connect(gateway.address()).echo(b"others are read");
         assert_eq!(upstream.state().held(), 8, "and no more of it");
-        for _ in 0..5 {
-            upstream.wait("the next eight are in flight", |state| state.held() == 8);
-            upstream.release();
-            (0..8).for_each(|_| assert_eq!(client.receive().status(), Status::Success));
+        // It is read on at three quarters of the limit, so how many come next depends on how answers arrive.
+        let mut answered = 0;
+        while answered < 40 {
+            upstream.wait("the next ones are in flight", |state| state.held() > 0);
+            let released = upstream.release();
+            assert!(released <= 8, "{released} were in flight");
+            (0..released).for_each(|_| assert_eq!(client.receive().status(), Status::Success));
+            answered += released;
         }
     });
 }

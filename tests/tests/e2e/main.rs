@@ -2,6 +2,7 @@
 //! the matrix (see `bowline_tests::mode`), and every gateway must end with the threads it had when it was ready.
 //! `BOWLINE_DEEP=1` makes the long cases as long as they were meant; without it they are shorter but the same.
 
+mod access;
 mod admin;
 mod configured;
 mod drain;

@@ -2,11 +2,10 @@
 //!
 //! It runs nothing itself. Every method may be called on any thread.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, Ordering, fence};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
@@ -15,10 +14,12 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 
 use crate::buf::Pool;
+use crate::driver::admission::{AcceptCounts, Gate, Sources};
 use crate::driver::core::Core;
 use crate::machine::{Address, Application};
 use crate::options::{Dispatch, Mode, Options};
 use crate::slot::inbox::Node;
+use crate::slot::sleep::Sleep;
 use crate::slot::table::Table;
 use crate::slot::word::{Added, Causes};
 use crate::stats::{Counter, WorkerCounts};
@@ -57,28 +58,22 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) depot: ArrayQueue<Box<Node<A::Mail>>>,
     /// Slots that reactor threads found; used with `Dispatch::Handoff` only.
     pub(crate) handoff: Option<ArrayQueue<u32>>,
-    /// Connections per source address, if they are limited.
-    pub(crate) sources: Option<Mutex<HashMap<IpAddr, usize>>>,
+    /// Connections per source address.
+    pub(crate) sources: Sources,
+    /// Whether descriptors are wanting.
+    pub(crate) gate: Gate,
+    /// What accepting has come to.
+    pub(crate) accepts: AcceptCounts,
+    /// Connections that no event can wake, as the watchdog last found.
+    pub(crate) stranded: Counter,
     /// Every connection is being ended.
     pub(crate) stopping: AtomicBool,
     /// Threads end.
     pub(crate) ended: AtomicBool,
-    pub(crate) counts: HubCounts,
     /// Makes the randomness of workers differ from process to process.
     pub(crate) seed: u64,
     /// Per listener: whether it is to be closed.
     closing: Box<[AtomicBool]>,
-}
-
-/// Counts that belong to no worker.
-#[derive(Default)]
-pub(crate) struct HubCounts {
-    pub(crate) accepted: Counter,
-    pub(crate) refused_limit: Counter,
-    pub(crate) refused_source: Counter,
-    pub(crate) accept_pauses: Counter,
-    pub(crate) accept_attempts_starved: Counter,
-    pub(crate) stranded: Counter,
 }
 
 /// A reactor: an epoll set, and what reaches its leader from other threads.
@@ -100,10 +95,6 @@ pub(crate) struct Reactor {
     pub(crate) counts: WorkerCounts,
 }
 
-/// Whether a thread sleeps (O10).
-#[derive(Default)]
-pub(crate) struct Sleep(AtomicU32);
-
 /// A worker as others see it.
 pub(crate) struct WorkerSeat {
     pub(crate) stealer: Stealer<u32>,
@@ -111,30 +102,6 @@ pub(crate) struct WorkerSeat {
     pub(crate) sleep: Sleep,
     pub(crate) thread: OnceLock<Thread>,
     pub(crate) counts: WorkerCounts,
-}
-
-impl Sleep {
-    /// Says that the thread is about to sleep. It must look for work once more before it does.
-    pub(crate) fn announce(&self) {
-        self.0.store(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-    }
-
-    /// Says that it is awake.
-    pub(crate) fn end(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    /// After work was made visible: true, to one caller, if the thread sleeps and must be woken.
-    pub(crate) fn must_wake(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.0.load(Ordering::Relaxed) == 1 && self.0.swap(0, Ordering::SeqCst) == 1
-    }
-
-    /// True if the thread seems to sleep.
-    pub(crate) fn is_asleep(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 1
-    }
 }
 
 impl Reactor {
@@ -201,12 +168,14 @@ impl<A: Application> Hub<A> {
             workers: seats,
             depot: ArrayQueue::new(DEPOT_NODES),
             handoff: handoff.then(|| ArrayQueue::new(table.slots_max())),
-            sources: options.connections_per_source_max.map(|_| Mutex::default()),
+            sources: Sources::new(options.connections_per_source_max),
+            gate: Gate::new(),
+            accepts: AcceptCounts::default(),
+            stranded: Counter::default(),
             pool: Pool::new(options.buffer_bytes_max),
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            counts: HubCounts::default(),
             seed: RandomState::new().hash_one(std::process::id()),
             closing: (0..listeners).map(|_| AtomicBool::new(false)).collect(),
             table,
@@ -276,8 +245,12 @@ impl<A: Application> Hub<A> {
         }
     }
 
-    /// Sends mail from a thread that is no worker. Gives it back if the address never named a connection.
+    /// Sends mail from a thread that is no worker. Gives it back if the address never named a connection, or no worker
+    /// is left to run one.
     pub(crate) fn post_from_outside(&self, to: Address, mail: A::Mail) -> Result<(), A::Mail> {
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(mail);
+        }
         let mut node = self.depot.pop().unwrap_or_else(Node::new);
         (node.to, node.from, node.bounced, node.mail) = (to, Address::OUTSIDE, false, Some(mail));
         match self.table.deliver(node) {
@@ -309,29 +282,5 @@ impl<A: Application> Hub<A> {
             thread.unpark();
         }
         asleep
-    }
-
-    /// Counts a connection of `source`, unless it has as many as one may have.
-    pub(crate) fn admit_source(&self, source: IpAddr) -> bool {
-        let (Some(sources), Some(max)) = (&self.sources, self.options.connections_per_source_max) else {
-            return true;
-        };
-        let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(source).or_insert(0);
-        let admitted = *count < max;
-        *count += usize::from(admitted);
-        admitted
-    }
-
-    /// A connection of `source` is gone.
-    pub(crate) fn forget_source(&self, source: IpAddr) {
-        let Some(sources) = &self.sources else { return };
-        let mut sources = sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sources.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                sources.remove(&source);
-            }
-        }
     }
 }

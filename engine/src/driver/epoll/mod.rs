@@ -25,7 +25,6 @@ use mio::Waker;
 use crate::driver::control::{ConnectionInfo, Control, StartError};
 use crate::machine::{Address, Application};
 use crate::options::{Accept, Options};
-use crate::slot::shared::NO_LISTENER;
 use crate::slot::word::Causes;
 use crate::stats::Stats;
 use crate::time::Time;
@@ -138,42 +137,28 @@ impl<A: Application> Control<A> for Raw<A> {
     }
 
     fn stats(&self) -> Stats {
-        let (hub, counts) = (&self.hub, &self.hub.counts);
+        let hub = &self.hub;
         let buffers = hub.pool.stats();
-        Stats {
+        let mut stats = Stats {
             connections: hub.table.live() as u64,
-            accepted: counts.accepted.value(),
-            refused_limit: counts.refused_limit.value(),
-            refused_source: counts.refused_source.value(),
-            accept_pauses: counts.accept_pauses.value(),
-            accept_attempts_starved: counts.accept_attempts_starved.value(),
-            stranded: counts.stranded.value(),
+            stranded: hub.stranded.value(),
             buffer_bytes: buffers.charged_bytes as u64,
             buffer_idle_bytes: buffers.idle_bytes as u64,
             buffers_refused: buffers.refused as u64,
             workers: hub.workers.iter().map(|seat| seat.counts.read()).collect(),
+            ..Stats::default()
+        };
+        hub.accepts.read_into(&mut stats);
+        // With handoff the reactors have threads of their own, whose waits are shown beside the worker of their number.
+        for (worker, reactor) in stats.workers.iter_mut().zip(&hub.reactors) {
+            worker.waits += reactor.counts.waits.value();
+            worker.events += reactor.counts.events.value();
         }
+        stats
     }
 
     fn for_each(&self, each: &mut dyn FnMut(ConnectionInfo)) {
-        self.hub.table.for_each(|address, shared, _| {
-            let (bytes_in, bytes_out) = shared.bytes();
-            let (peer, listener) = (shared.peer(), shared.listener());
-            each(ConnectionInfo {
-                address,
-                peer: (peer.port() != 0).then_some(peer),
-                listener: (listener != NO_LISTENER).then_some(listener),
-                opened: shared.opened().time(),
-                last_active: shared.last_active().time(),
-                bytes_in,
-                bytes_out,
-                memory_bytes: shared.memory_bytes(),
-                requests: shared.requests(),
-                in_flight: shared.in_flight(),
-                state: shared.state(),
-                reactor: u32::try_from(shared.home()).unwrap_or(u32::MAX),
-            });
-        });
+        self.hub.table.for_each(|address, shared, _| each(ConnectionInfo::of(address, shared)));
     }
 
     fn post(&self, to: Address, mail: A::Mail) -> Result<(), A::Mail> {

@@ -116,7 +116,7 @@ impl<A: Application> Supervisor<A> {
         });
         // One look may see a slot between two states; two of them do not.
         let stranded = suspects.intersection(&self.suspects).count();
-        self.hub.counts.stranded.set(stranded as u64);
+        self.hub.stranded.set(stranded as u64);
         self.suspects = suspects;
         self.hub.pool.trim();
         for slot in self.hub.table.trim(now) {

@@ -14,7 +14,7 @@ use crate::driver::epoll::hub::{Hub, Own};
 use crate::driver::epoll::outbox::{Outbox, TurnPort};
 use crate::driver::kit::Kit;
 use crate::machine::{Address, Application, Closed, Lost, OpenError};
-use crate::slot::shared::{NO_LISTENER, Shared};
+use crate::slot::shared::Shared;
 use crate::slot::table::Held;
 use crate::slot::word::Causes;
 use crate::stats::WorkerCounts;
@@ -163,7 +163,7 @@ impl<A: Application> Runner<A> {
         }
     }
 
-    /// Ends a connection (O7): out of the epoll set, generation over, mail bounced, descriptor closed, slot free.
+    /// Ends a connection (O7): out of the epoll set, generation over, mail bounced, counted, descriptor closed, slot free.
     fn close(&mut self, mut held: Held) {
         let Runner { hub, kit, out, now, number, .. } = self;
         let (hub, now) = (&**hub, *now);
@@ -174,15 +174,18 @@ impl<A: Application> Runner<A> {
             // It fails only if the socket is not in the set, and then nothing is to be done.
             let _ = hub.reactors[shared.home()].poller.remove(stream);
         }
-        let record = record(me, shared, &own.core, now);
+        let cause = own.core.end().expect("a connection that closes knows why");
+        let connected = own.stream.is_some() && !own.core.is_connecting();
+        let record = Closed::of(me, shared, cause, connected, now);
         hub.note_home(shared.home(), -1);
-        if let (Some(_), Some(peer)) = (record.listener, record.peer) {
-            hub.forget_source(peer.ip());
+        if record.listener.is_some() {
+            hub.sources.forget(shared.peer().ip());
         }
         let own = hub.table.end(&mut held).expect("its parts were just looked at");
         out.bounce_all(hub.table.take_mail(&held), hub, &mut kit.local, counts);
-        close_socket(own);
+        // Counted first: whoever sees the end of the stream may ask why it came.
         hub.app.closed(&mut kit.local, &record);
+        close_socket(own);
         self.release_empty(held);
         self.hub.table.give_back(me.index, now);
     }
@@ -338,22 +341,6 @@ fn arm<A: Application>(own: &mut Own<A>, shared: &Shared, me: Address, hub: &Hub
         poller.arm(stream, token, interest).is_ok()
     } else {
         poller.add(stream, token, interest).is_ok()
-    }
-}
-
-fn record<A: Application>(me: Address, shared: &Shared, core: &Core<A>, now: Time) -> Closed {
-    let (bytes_in, bytes_out) = shared.bytes();
-    let peer = shared.peer();
-    let listener = shared.listener();
-    Closed {
-        address: me,
-        peer: (peer.port() != 0).then_some(peer),
-        listener: (listener != NO_LISTENER).then_some(listener),
-        cause: core.end().expect("a connection that closes knows why"),
-        age_ms: now.ms_since(shared.opened().time()),
-        bytes_in,
-        bytes_out,
-        requests: u64::from(shared.requests()),
     }
 }
 

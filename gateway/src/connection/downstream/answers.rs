@@ -16,6 +16,7 @@ use crate::metrics::Count;
 use crate::worker::Proxy;
 
 use super::super::frames::{each_frame, only_frame};
+use super::access::End;
 use super::{Downstream, PAUSED_BY_ENDING, in_flight_max};
 
 impl Downstream {
@@ -26,20 +27,26 @@ impl Downstream {
         mut piece: Piece,
         context: &mut Context<'_, A>,
     ) {
+        let access = self.access(context);
         let Some(load) = &mut self.load else {
             return self.drop_late(&mut piece, context);
         };
+        let shared = &context.local.shared;
         let now = context.now;
         let shard = context.local.shard();
         let (mut at, mut replies, mut late) = (0, 0, 0);
         // Where live replies stand, once one is not: then they are copied out one by one.
         let mut live: Option<Vec<(usize, usize)>> = None;
-        each_frame(&mut piece, &context.local.shared.limits, |frame, own| {
+        each_frame(&mut piece, &shared.limits, |frame, own| {
             let whole = (at, at + own.len());
             if let Some(exchange) = load.exchanges.end(frame.id, from) {
                 rewrite_id(own, frame, exchange.cause.id);
                 shard.observe_request_us(now.ms_since(exchange.began) * 1_000);
                 replies += 1;
+                if let Some(writer) = access {
+                    let end = End { status: Some(frame.status), failure: None, bytes_out: own.len() };
+                    writer.exchange((frame.id, &exchange), &mut load.services, &end, shared);
+                }
                 if let Some(live) = &mut live {
                     live.push(whole);
                 }
@@ -79,7 +86,7 @@ impl Downstream {
     ) {
         let ended = self.load.as_mut().and_then(|load| load.exchanges.end(key, from));
         if let Some(exchange) = ended {
-            self.answer_failure(&exchange.cause, why, context);
+            self.end_failed(key, &exchange, why, context);
         }
     }
 
@@ -120,7 +127,7 @@ impl Downstream {
         let Run { mut piece, frames, cluster, attempts } = run;
         if why == Failure::ConnectFailed {
             context.local.pools.forget(usize::from(cluster), from);
-            self.forget_bound(from);
+            self.mark_leaving(from);
         }
         let attempts = if why == Failure::ConnectFailed { attempts + 1 } else { ATTEMPTS_MAX };
         let limits = context.local.shared.limits;
@@ -186,26 +193,26 @@ impl Downstream {
         }
     }
 
-    fn forget_bound(&mut self, upstream: Address) {
+    pub(super) fn forget_bound(&mut self, upstream: Address) {
         if let Some(load) = &mut self.load {
             load.bound.retain(|bound| bound.upstream != upstream);
         }
     }
 
-    /// A bound connection takes no new requests, or is gone.
-    pub(super) fn on_leaving<A: Proxy>(&mut self, from: Address, lost: bool, context: &mut Context<'_, A>) {
+    /// A bound connection takes no new requests. It stays known until it is gone, for it is paced and let go with the
+    /// others.
+    pub(super) fn mark_leaving(&mut self, upstream: Address) {
+        let bound = self.load.iter_mut().flat_map(|load| &mut load.bound);
+        bound.filter(|bound| bound.upstream == upstream).for_each(|bound| bound.leaving = true);
+    }
+
+    /// A bound connection is gone.
+    pub(super) fn on_left<A: Proxy>(&mut self, from: Address, lost: bool, context: &mut Context<'_, A>) {
         let Some(load) = &mut self.load else { return };
-        if !lost {
-            load.bound
-                .iter_mut()
-                .filter(|bound| bound.upstream == from)
-                .for_each(|bound| bound.leaving = true);
-            return;
-        }
         let known = load.bound.iter().any(|bound| bound.upstream == from);
         load.callbacks.forget(from);
         self.forget_bound(from);
-        if known {
+        if known && lost {
             // What the server knew of this client is gone with the connection, so the client begins anew.
             self.end_when_quiet(CloseReason::PartnerGone);
             self.pause(PAUSED_BY_ENDING, context);
@@ -255,17 +262,17 @@ impl Downstream {
             return refuse_callback(&callback, Failure::HeadTooLarge, context);
         }
         rewrite_id(&mut piece, frame, callback.cause.id);
-        context.send(callback.upstream, Mail::CallbackReply { piece });
+        context.send(callback.upstream, Mail::CallbackReply { piece: Some(piece) });
     }
 }
 
-/// Answers a server's call with its failure. Without memory for the answer the server's own timeout ends it.
+/// Answers a server's call with its failure. Without memory for the answer the server's own timeout ends it, but its
+/// connection hears of that: it waits for every call before it leaves.
 pub(super) fn refuse_callback<A: Proxy>(callback: &Callback, why: Failure, context: &mut Context<'_, A>) {
     let mut out = [0; CONTROL_BYTES_MAX];
     let length = callback.cause.refuse(why, &mut out);
-    if let Some(piece) = context.host.copy(&out[..length]) {
-        context.send(callback.upstream, Mail::CallbackReply { piece });
-    }
+    let piece = context.host.copy(&out[..length]);
+    context.send(callback.upstream, Mail::CallbackReply { piece });
 }
 
 /// How often a request is tried in all.

@@ -15,7 +15,7 @@ use crate::metrics::Count;
 use crate::worker::Proxy;
 
 use super::answers::refuse_callback;
-use super::{Downstream, PAUSED_BY_LARGE_FRAME};
+use super::{Downstream, FRAME_GRACE_MS, LARGE_RETRY_MS, PAUSED_BY_LARGE_FRAME};
 
 impl Downstream {
     /// Asks to be called at `at`, unless an earlier call is due.
@@ -44,11 +44,16 @@ impl Downstream {
     /// Ends what has waited too long.
     fn expire<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let now = context.now;
-        while let Some((key, exchange)) = self.load.as_mut().and_then(|load| load.exchanges.expire(now)) {
+        let mut place = 0;
+        while let Some((key, exchange)) =
+            self.load.as_mut().and_then(|load| load.exchanges.expire(now, &mut place))
+        {
             context.send(exchange.upstream, Mail::Cancel { key: Some(key) });
-            self.answer_failure(&exchange.cause, Failure::Timeout, context);
+            self.end_failed(key, &exchange, Failure::Timeout, context);
         }
-        while let Some(callback) = self.load.as_mut().and_then(|load| load.callbacks.expire(now)) {
+        let mut place = 0;
+        while let Some(callback) = self.load.as_mut().and_then(|load| load.callbacks.expire(now, &mut place))
+        {
             context.local.fail(Failure::Timeout);
             refuse_callback(&callback, Failure::Timeout, context);
         }
@@ -163,12 +168,8 @@ impl Downstream {
     }
 }
 
-/// From here on a frame is measured by its rate.
-pub(super) const FRAME_GRACE_MS: u64 = 5_000;
 /// How often the rate of a frame is looked at after that.
 const FRAME_CHECK_MS: u64 = 1_000;
-/// How often a large frame asks for room.
-pub(super) const LARGE_RETRY_MS: u64 = 25;
 /// Over how long a client's reading is measured.
 const OUTPUT_WINDOW_MS: u64 = 2_000;
 /// A connection that is idle but not quiet is looked at again after this.

@@ -18,6 +18,7 @@ use crate::exchange::Load;
 use crate::exchange::Meter;
 use crate::exchange::Oneway;
 use crate::exchange::OutputWindow;
+use crate::exchange::Services;
 use crate::worker::Worker;
 
 use super::super::state::{Kind, Partners, freeze, partner, thaw};
@@ -32,6 +33,7 @@ struct FrozenDownstream {
     heartbeats: Meter,
     paused: u8,
     ending: Option<u8>,
+    listed: bool,
     armed_ms: Option<u64>,
     load: Option<FrozenLoad>,
 }
@@ -58,6 +60,10 @@ struct FrozenExchange {
     key: u32,
     cause: Cause,
     sequence: u16,
+    cluster: u16,
+    request_bytes: u32,
+    /// Only while access lines are written.
+    service: Vec<u8>,
     upstream: u32,
     deadline_ms: u64,
     began_ms: u64,
@@ -84,6 +90,7 @@ impl Downstream {
             heartbeats: self.heartbeats,
             paused: self.paused,
             ending: self.ending.map(|reason| reason.index() as u8),
+            listed: self.listed,
             armed_ms: self.armed.map(Time::as_ms),
             load: self.load.as_ref().map(|load| frozen_load(load, &mut partners)),
         };
@@ -103,6 +110,7 @@ impl Downstream {
             version: state.version,
             paused: state.paused,
             ending: state.ending.and_then(|index| CloseReason::from_index(usize::from(index))),
+            listed: state.listed,
             closed: false,
         })
     }
@@ -113,6 +121,9 @@ fn frozen_load(load: &Load, partners: &mut Partners) -> FrozenLoad {
         key,
         cause: exchange.cause,
         sequence: exchange.sequence,
+        cluster: exchange.cluster,
+        request_bytes: exchange.request_bytes,
+        service: load.services.of(key).to_vec(),
         upstream: partners.position(exchange.upstream),
         deadline_ms: exchange.deadline.as_ms(),
         began_ms: exchange.began.as_ms(),
@@ -145,10 +156,20 @@ fn frozen_load(load: &Load, partners: &mut Partners) -> FrozenLoad {
 
 fn thawed_load(local: &Worker, frozen: &Frozen, load: FrozenLoad) -> Result<Load, ThawError> {
     let mut exchanges = Vec::with_capacity(load.exchanges.len());
+    let mut services = Services::default();
     for one in load.exchanges {
         let (deadline, began) = (Time::from_ms(one.deadline_ms), Time::from_ms(one.began_ms));
         let upstream = partner(frozen, one.upstream)?;
-        let exchange = Exchange { cause: one.cause, sequence: one.sequence, upstream, deadline, began };
+        let exchange = Exchange {
+            cause: one.cause,
+            sequence: one.sequence,
+            cluster: one.cluster,
+            request_bytes: one.request_bytes,
+            upstream,
+            deadline,
+            began,
+        };
+        services.note(one.key, &one.service);
         exchanges.push((one.key, exchange));
     }
     let mut callbacks = Vec::with_capacity(load.callbacks.len());
@@ -176,6 +197,7 @@ fn thawed_load(local: &Worker, frozen: &Frozen, load: FrozenLoad) -> Result<Load
         load.output.map(|(began_ms, written)| OutputWindow { began: Time::from_ms(began_ms), written });
     Ok(Load {
         exchanges: Exchanges::restore(exchanges.into_iter()),
+        services,
         callbacks: Callbacks::restore(callbacks, load.callback_id),
         bound,
         oneway: load.oneway,

@@ -2,13 +2,15 @@
 //!
 //! Every request is answered exactly once: by its reply, or by the failure that [`Failure`] names. What exists only under
 //! load is one box, so an idle client costs the machine alone. It opens upstream connections through `dial`, holds none.
-//! `requests` is what the client sends, `answers` what it is sent, `clock` every deadline, `frozen` the machine as data.
+//! `access` writes lines, `requests` is what the client sends, `answers` what it is sent, `clock` every deadline, `frozen` the machine as data.
 
+mod access;
 mod requests;
 mod answers;
 mod clock;
 mod frozen;
 
+use bowline_engine::buf::Pressure;
 use bowline_engine::machine::{Address, Context, Freeze, Input, Machine};
 use bowline_engine::time::Time;
 use bowline_protocols::bolt::Version;
@@ -16,6 +18,7 @@ use bowline_protocols::bolt::Version;
 use crate::config::plan::LimitsPlan;
 use crate::error::CloseReason;
 use crate::error::Failure;
+use crate::exchange::LISTED_BYTES_MIN;
 use crate::exchange::Load;
 use crate::exchange::Meter;
 use crate::logging;
@@ -41,6 +44,8 @@ pub struct Downstream {
     paused: u8,
     /// Why it ends at the next quiet point.
     ending: Option<CloseReason>,
+    /// Its output queue is one of those of which the longest is closed first.
+    listed: bool,
     closed: bool,
 }
 
@@ -69,6 +74,7 @@ impl Downstream {
             version: Version::V1.pool_key(),
             paused: 0,
             ending: None,
+            listed: false,
             closed: false,
         }
     }
@@ -127,7 +133,7 @@ impl Downstream {
             if let Some(frame) = self.load.as_mut().and_then(|load| load.frame.as_mut()) {
                 frame.resume(now);
                 // The deadline that was armed for the frame may have passed while its clock stood.
-                self.arm(context.now.after_ms(clock::FRAME_GRACE_MS), context);
+                self.arm(context.now.after_ms(FRAME_GRACE_MS), context);
             }
         }
     }
@@ -158,7 +164,15 @@ impl Downstream {
     /// Tells everyone who still works for this client that it is gone.
     fn let_go<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.closed = true;
-        let Some(load) = self.load.take() else { return };
+        self.list_output(0, context);
+        let access = self.access(context);
+        let Some(mut load) = self.load.take() else { return };
+        if let Some(writer) = access {
+            for (key, exchange) in load.exchanges.iter() {
+                let shared = &context.local.shared;
+                writer.exchange((key, exchange), &mut load.services, &access::End::UNANSWERED, shared);
+            }
+        }
         let mut upstreams: Vec<Address> = Vec::new();
         for (_, exchange) in load.exchanges.iter() {
             if upstreams.last() != Some(&exchange.upstream) && !upstreams.contains(&exchange.upstream) {
@@ -258,10 +272,33 @@ impl Downstream {
             context.watch_output(true);
             self.pause(PAUSED_BY_OUTPUT, context);
         }
+        self.list_output(queued, context);
+        if context.pool.pressure() == Pressure::Ceiling {
+            shed(context);
+        }
         if queued > bytes_max.saturating_mul(OUTPUT_TIMES_MAX) {
             return self.reset(CloseReason::SlowReader, context);
         }
         self.watch_rate(queued > bytes_max, context);
+    }
+
+    /// Says how long the output queue is, if that matters at the memory ceiling.
+    fn list_output<A: Proxy>(&mut self, queued: usize, context: &mut Context<'_, A>) {
+        let longest = &context.local.shared.longest;
+        if queued > LISTED_BYTES_MIN {
+            longest.list(context.me, queued);
+            self.listed = true;
+        } else if std::mem::take(&mut self.listed) {
+            longest.forget(context.me);
+        }
+    }
+
+    /// Ends so that others may live, unless its queue was written meanwhile.
+    fn on_shed<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        match context.output_bytes {
+            0..=LISTED_BYTES_MIN => self.list_output(0, context),
+            _ => self.reset(CloseReason::MemoryCeiling, context),
+        }
     }
 
     fn on_mail<A: Proxy>(&mut self, from: Address, mail: Mail, context: &mut Context<'_, A>) {
@@ -271,8 +308,10 @@ impl Downstream {
             Mail::Unsent { run, why } => self.on_unsent(from, run, why, context),
             Mail::Written { frames, bytes } => self.forget_oneways(frames, u64::from(bytes)),
             Mail::Callback { piece } => self.on_callback(from, piece, context),
-            Mail::Leaving { lost } => self.on_leaving(from, lost, context),
+            Mail::Leaving => self.mark_leaving(from),
+            Mail::Left { lost } => self.on_left(from, lost, context),
             Mail::Drain { deadline } => self.begin_drain(deadline, context),
+            Mail::Shed => self.on_shed(context),
             // Nothing else is sent to a client's connection; what it carries is given back by dropping it.
             _ => {}
         }
@@ -283,6 +322,7 @@ impl Downstream {
         match mail {
             Mail::Requests { run, place } => {
                 drop(place);
+                self.forget_bound(to);
                 self.on_unsent(to, run, Failure::ConnectFailed, context);
             }
             Mail::CallbackReply { .. } => context.local.count(Count::LateReplies),
@@ -301,11 +341,22 @@ impl Downstream {
     }
 }
 
+/// Memory is at its ceiling: tells the client with the longest output queue to end.
+fn shed<A: Proxy>(context: &mut Context<'_, A>) {
+    if let Some(client) = context.local.shared.longest.take() {
+        context.send(client, Mail::Shed);
+    }
+}
+
 /// Requests of one client in flight; keys hold 65,536.
 fn in_flight_max(limits: &LimitsPlan) -> usize {
     limits.in_flight_max.clamp(1, usize::from(u16::MAX))
 }
 
+/// From here on a frame is measured by its rate.
+const FRAME_GRACE_MS: u64 = 5_000;
+/// How often a large frame asks for room.
+const LARGE_RETRY_MS: u64 = 25;
 /// Bytes of oneway requests of one client that may wait to be written.
 const ONEWAY_BYTES_MAX: u64 = 1 << 20;
 /// A client with so many times its output limit queued is closed at once.

@@ -26,8 +26,10 @@ use super::super::dial;
 use super::super::frames::next_frame;
 use super::super::state::close_reason;
 use super::Downstream;
-use super::clock::{FRAME_GRACE_MS, LARGE_RETRY_MS};
-use super::{ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME, PAUSED_BY_ONEWAY, in_flight_max};
+use super::{
+    FRAME_GRACE_MS, LARGE_RETRY_MS, ONEWAY_BYTES_MAX, PAUSED_BY_IN_FLIGHT, PAUSED_BY_LARGE_FRAME,
+    PAUSED_BY_ONEWAY, PAUSED_BY_OUTPUT, in_flight_max, shed,
+};
 
 /// Requests at the front of the bytes that go to one connection as one mail.
 struct Forming {
@@ -94,6 +96,7 @@ impl Downstream {
                 }
                 Err(failure) => {
                     send(&mut forming, incoming, context);
+                    self.log_refused(&frame, incoming.bytes(), failure, context);
                     incoming.consume(frame.total_bytes as usize);
                     self.refuse(&frame, failure, context);
                 }
@@ -118,6 +121,7 @@ impl Downstream {
         let shared = &context.local.shared;
         let target = shared.targets.find(self.listener, frame, own, &shared.limits)?;
         if context.pool.pressure() == Pressure::Ceiling {
+            shed(context);
             return Err(Failure::MemoryCeiling);
         }
         let class = version_class(frame.version);
@@ -160,6 +164,10 @@ impl Downstream {
         let (bound, place) = dial::bound(cluster, frame.version, bytes, context)?;
         let upstream = bound.upstream;
         self.load(context).bound.push(bound);
+        if self.paused & PAUSED_BY_OUTPUT != 0 {
+            // A request that is tried again while its client takes nothing.
+            context.send(upstream, Mail::Pace { reading: false });
+        }
         Ok((upstream, place))
     }
 
@@ -175,6 +183,7 @@ impl Downstream {
         let in_flight_max = in_flight_max(&context.local.shared.plan.limits);
         if frame.kind == bolt::Kind::Oneway {
             context.local.count(Count::RequestsOneway);
+            self.log_oneway(frame, own, target.cluster, context);
             let load = self.load(context);
             load.oneway.frames += 1;
             load.oneway.bytes += u64::from(frame.total_bytes);
@@ -187,10 +196,13 @@ impl Downstream {
         let (began, deadline) = (context.now, context.now.after_ms(timeout_ms));
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
-        let exchange = Exchange { cause: Cause::of(frame), sequence, upstream, deadline, began };
+        let (cluster, request_bytes) = (target.cluster, frame.total_bytes);
+        let cause = Cause::of(frame);
+        let exchange = Exchange { cause, sequence, cluster, request_bytes, upstream, deadline, began };
         let load = self.load(context);
         let key = load.exchanges.insert(exchange).ok_or(Failure::Overflow)?;
         let full = load.exchanges.len() >= in_flight_max;
+        self.note_service(key, frame, own, context);
         rewrite_id(own, frame, key);
         if full {
             self.pause(PAUSED_BY_IN_FLIGHT, context);
@@ -248,10 +260,8 @@ impl Downstream {
         if self.closed {
             return;
         }
-        if consumed || rest == 0 {
-            if let Some(load) = &mut self.load {
-                (load.frame, load.reserved, load.wanted_bytes) = (None, None, 0);
-            }
+        if let Some(load) = self.load.as_mut().filter(|_| consumed || rest == 0) {
+            (load.frame, load.reserved, load.wanted_bytes) = (None, None, 0);
         }
         if rest == 0 || needed == 0 {
             return;

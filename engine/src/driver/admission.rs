@@ -1,0 +1,257 @@
+//! Who may come in: connections per source, and what happens to accepting while descriptors are wanting.
+//!
+//! It owns the counts and the reserve descriptor that all acceptors of an engine share. It watches no listener and waits
+//! for nothing: acceptors bring the way to accept, are told what came of it, and wait out a pause.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::stats::{Counter, Stats};
+use crate::sys;
+use crate::time::Time;
+
+/// How long accepting pauses for want of descriptors: at most ten attempts a second.
+const ACCEPT_PAUSE_MS: u64 = 100;
+/// Connections accepted in one go; then others get their turn.
+pub(crate) const ACCEPT_BUDGET: usize = 64;
+
+/// What accepting has come to, over all listeners.
+#[derive(Default)]
+pub(crate) struct AcceptCounts {
+    pub(crate) accepted: Counter,
+    pub(crate) refused_limit: Counter,
+    pub(crate) refused_source: Counter,
+    pub(crate) pauses: Counter,
+    pub(crate) attempts_starved: Counter,
+}
+
+impl AcceptCounts {
+    /// Writes the counts into `stats`.
+    pub(crate) fn read_into(&self, stats: &mut Stats) {
+        stats.accepted = self.accepted.value();
+        stats.refused_limit = self.refused_limit.value();
+        stats.refused_source = self.refused_source.value();
+        stats.accept_pauses = self.pauses.value();
+        stats.accept_attempts_starved = self.attempts_starved.value();
+    }
+}
+
+/// Accepted connections per source address, if they are limited.
+pub(crate) struct Sources {
+    max: Option<usize>,
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Sources {
+    /// At most `max` from one address.
+    pub(crate) fn new(max: Option<usize>) -> Sources {
+        Sources { max, counts: Mutex::new(HashMap::new()) }
+    }
+
+    /// Counts a connection of `source`, unless it has as many as one may have.
+    #[must_use]
+    pub(crate) fn admit(&self, source: IpAddr) -> bool {
+        let Some(max) = self.max else { return true };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.get(&source).copied().unwrap_or(0);
+        if count < max {
+            counts.insert(source, count + 1);
+        }
+        count < max
+    }
+
+    /// A connection of `source` that was admitted is gone.
+    pub(crate) fn forget(&self, source: IpAddr) {
+        if self.max.is_none() {
+            return;
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&source);
+            }
+        }
+    }
+}
+
+/// What came of an attempt to accept.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// A connection, with its peer.
+    Accepted(TcpStream, SocketAddr),
+    /// Nothing, and more may wait: the connection was gone before it was accepted, or a signal came.
+    Nothing,
+    /// Nobody waits.
+    Wait,
+    /// Descriptors are wanting: no attempt before this moment.
+    Pause(Time),
+}
+
+/// Whether descriptors are wanting, over all acceptors of an engine, and the reserve descriptor for that case.
+///
+/// While they are wanting there is one attempt at a time, made with the reserve set free. If the reserve cannot be taken
+/// again with the accepted connection there, the connection was one too many and is reset, so that the clients who wait
+/// longest hear of it instead of waiting for nothing.
+pub(crate) struct Gate {
+    starved: AtomicBool,
+    state: Mutex<GateState>,
+}
+
+struct GateState {
+    reserve: Option<File>,
+    next_attempt: Time,
+}
+
+impl Gate {
+    /// A gate with its reserve.
+    pub(crate) fn new() -> Gate {
+        let state = GateState { reserve: take_reserve(), next_attempt: Time::ZERO };
+        Gate { starved: AtomicBool::new(false), state: Mutex::new(state) }
+    }
+
+    /// Accepts with `accept`, unless it is too early for that.
+    pub(crate) fn attempt(
+        &self,
+        now: Time,
+        counts: &AcceptCounts,
+        mut accept: impl FnMut() -> io::Result<(TcpStream, SocketAddr)>,
+    ) -> Attempt {
+        if self.starved.load(Ordering::Relaxed) {
+            return self.attempt_starved(now, counts, &mut accept);
+        }
+        match accept() {
+            Ok((stream, peer)) => Attempt::Accepted(stream, peer),
+            Err(error) if is_starved(&error) => {
+                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                if !self.starved.swap(true, Ordering::Relaxed) {
+                    counts.pauses.add_shared(1);
+                }
+                state.pause(now, counts)
+            }
+            Err(error) => judge(&error),
+        }
+    }
+
+    fn attempt_starved(
+        &self,
+        now: Time,
+        counts: &AcceptCounts,
+        accept: &mut dyn FnMut() -> io::Result<(TcpStream, SocketAddr)>,
+    ) -> Attempt {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < state.next_attempt {
+            return Attempt::Pause(state.next_attempt);
+        }
+        state.reserve = None;
+        let accepted = accept();
+        state.reserve = take_reserve();
+        match accepted {
+            Ok((stream, peer)) if state.reserve.is_some() => {
+                self.starved.store(false, Ordering::Relaxed);
+                Attempt::Accepted(stream, peer)
+            }
+            Ok((stream, _)) => {
+                refuse(stream);
+                state.reserve = take_reserve();
+                state.pause(now, counts)
+            }
+            Err(error) if is_starved(&error) => state.pause(now, counts),
+            // Whether there are descriptors again will show at the next connection.
+            Err(error) => judge(&error),
+        }
+    }
+}
+
+impl GateState {
+    fn pause(&mut self, now: Time, counts: &AcceptCounts) -> Attempt {
+        counts.attempts_starved.add_shared(1);
+        self.next_attempt = now.after_ms(ACCEPT_PAUSE_MS);
+        Attempt::Pause(self.next_attempt)
+    }
+}
+
+fn judge(error: &io::Error) -> Attempt {
+    if error.kind() == ErrorKind::WouldBlock { Attempt::Wait } else { Attempt::Nothing }
+}
+
+/// Resets a connection that may not stay.
+pub(crate) fn refuse(stream: TcpStream) {
+    sys::socket::reset_on_close(&stream);
+}
+
+fn take_reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// True if this process or the system has no descriptor or no memory for one more socket.
+fn is_starved(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let wanting = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    error.raw_os_error().is_some_and(|code| wanting.contains(&Errno::from_raw(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn emfile() -> io::Error {
+        io::Error::from_raw_os_error(nix::errno::Errno::EMFILE as i32)
+    }
+
+    #[test]
+    fn a_source_has_its_share_and_gets_it_back() {
+        let sources = Sources::new(Some(2));
+        let greedy: IpAddr = "127.0.0.2".parse().expect("an address");
+        assert!(sources.admit(greedy) && sources.admit(greedy) && !sources.admit(greedy));
+        assert!(sources.admit("127.0.0.3".parse().expect("an address")));
+        sources.forget(greedy);
+        assert!(sources.admit(greedy) && !sources.admit(greedy));
+        (0..2).for_each(|_| sources.forget(greedy));
+        assert_eq!(sources.counts.lock().expect("no panic before").len(), 1);
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_kept_per_source() {
+        let sources = Sources::new(None);
+        let source: IpAddr = "127.0.0.2".parse().expect("an address");
+        assert!((0..100).all(|_| sources.admit(source)));
+        sources.forget(source);
+        assert!(sources.counts.lock().expect("no panic before").is_empty());
+    }
+
+    #[test]
+    fn one_shortage_is_one_pause_however_many_attempts_it_takes() {
+        let (gate, counts) = (Gate::new(), AcceptCounts::default());
+        let at = |ms| Time::from_ms(ms);
+        for ms in [0, 100, 200] {
+            assert!(matches!(gate.attempt(at(ms), &counts, || Err(emfile())), Attempt::Pause(_)));
+            let early = gate.attempt(at(ms + 99), &counts, || panic!("it is too early for an attempt"));
+            assert!(matches!(early, Attempt::Pause(next) if next == at(ms + 100)));
+        }
+        assert_eq!((counts.pauses.value(), counts.attempts_starved.value()), (1, 3));
+        assert!(matches!(gate.attempt(at(300), &counts, connection), Attempt::Accepted(..)));
+        assert!(matches!(gate.attempt(at(301), &counts, connection), Attempt::Accepted(..)));
+        assert!(matches!(gate.attempt(at(302), &counts, || Err(emfile())), Attempt::Pause(_)));
+        assert_eq!((counts.pauses.value(), counts.attempts_starved.value()), (2, 4));
+    }
+
+    #[test]
+    fn what_is_no_shortage_is_no_pause() {
+        let (gate, counts) = (Gate::new(), AcceptCounts::default());
+        let attempt = |kind: ErrorKind| gate.attempt(Time::ZERO, &counts, || Err(kind.into()));
+        assert!(matches!(attempt(ErrorKind::WouldBlock), Attempt::Wait));
+        assert!(matches!(attempt(ErrorKind::ConnectionAborted), Attempt::Nothing));
+        assert_eq!((counts.pauses.value(), counts.attempts_starved.value()), (0, 0));
+    }
+
+    fn connection() -> io::Result<(TcpStream, SocketAddr)> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        Ok((TcpStream::connect(address)?, address))
+    }
+}

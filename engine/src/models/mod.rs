@@ -1,0 +1,317 @@
+//! Loom models of the ownership rules: every interleaving of a few threads over the real table, words, inboxes, timers
+//! and sleepers (`RUSTFLAGS="--cfg loom"`, see `scripts/loom.sh`).
+//!
+//! Around that code stands a [`World`]: a queue that complains about a slot that lies in it twice, and sockets as a
+//! kernel with oneshot arming has them. It is the smallest driver that obeys the rules; it does no I/O. Every connection
+//! has a cell of loom's that two holders at once cannot touch unnoticed.
+//!
+//! Broken by hand, and noticed: `release` that ignores causes, `begin` that takes a running slot, `add` that queues a
+//! running slot, `add_for` without its generation, `end` that keeps the generation, `push` that never or always reports
+//! an empty inbox, `Relaxed` for the `AcqRel` of `release` and `begin` and of the inbox, either fence of `Sleep` gone,
+//! hints in two words or with `AcqRel`, `fire` that reads the deadline first, `trim` without its write lock, and O3 in
+//! the wrong order (`--cfg release_before_arm`).
+
+mod ownership;
+mod sleep;
+mod timers;
+
+use std::sync::atomic::AtomicUsize;
+
+use loom::cell::Cell;
+use loom::sync::atomic::AtomicU64;
+
+use crate::machine::Address;
+use crate::slot::inbox::Node;
+use crate::slot::shared::NO_LISTENER;
+use crate::slot::table::{Held, Newcomer, SEGMENT_SLOTS, Table};
+use crate::slot::word::{Added, Causes};
+use crate::sync::Ordering;
+use crate::time::Time;
+
+/// Pieces of mail that one model may send.
+const MAILS: usize = 4;
+/// Generations of a slot that one model may reach.
+const GENERATIONS: usize = 3;
+
+/// A table, a queue of slots from which every thread may take, and sockets.
+struct World {
+    table: Table<usize, Own>,
+    queue: Queue,
+    sockets: [Socket; SEGMENT_SLOTS],
+    seen: Seen,
+}
+
+/// The private part of a slot.
+struct Own {
+    /// Touched in every turn, so that two holders are noticed.
+    turns: Cell<usize>,
+    /// What the connection does when its timer cause comes.
+    on_timer: OnTimer,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnTimer {
+    Stay,
+    Close,
+    /// Go to the other reactor.
+    Move,
+}
+
+/// A set of queued slots. It orders memory as a deque does and no more.
+struct Queue(AtomicU64);
+
+/// The socket of a slot, as the kernel sees it.
+struct Socket {
+    /// The generation that it is armed for in the epoll set of each reactor; nobody while it is not armed.
+    armed: [AtomicU64; 2],
+    /// The generation whose file descriptor it is; nobody while it is closed.
+    owner: AtomicU64,
+}
+
+/// No generation.
+const NOBODY: u64 = u64::MAX;
+
+/// What happened, counted beside the model: these order nothing in it.
+#[derive(Default)]
+struct Seen {
+    delivered: [AtomicUsize; MAILS],
+    bounced: [AtomicUsize; MAILS],
+    /// Mail in the order in which it was delivered, oldest first.
+    order: std::sync::Mutex<Vec<usize>>,
+    timers: AtomicUsize,
+    fetched: [AtomicUsize; GENERATIONS],
+    events: [AtomicUsize; GENERATIONS],
+}
+
+fn count(cell: &AtomicUsize) {
+    cell.fetch_add(1, Ordering::Relaxed);
+}
+
+fn counted(cell: &AtomicUsize) -> usize {
+    cell.load(Ordering::Relaxed)
+}
+
+impl Queue {
+    fn push(&self, slot: u32) {
+        let before = self.0.fetch_or(1 << slot, Ordering::Release);
+        assert_eq!(before & 1 << slot, 0, "a slot is in at most one queue");
+    }
+
+    fn pop(&self) -> Option<u32> {
+        let mut queued = self.0.load(Ordering::Acquire);
+        while queued != 0 {
+            let slot = queued.trailing_zeros();
+            let before = self.0.fetch_and(!(1 << slot), Ordering::AcqRel);
+            if before & 1 << slot != 0 {
+                return Some(slot);
+            }
+            queued = before & !(1 << slot);
+        }
+        None
+    }
+}
+
+impl Socket {
+    /// Arms or disarms it in one epoll set. The kernel does that under a lock, so it orders memory: whoever fetches an
+    /// event sees at least the generation that armed it. [`crate::slot::word::Word::add_for`] relies on that.
+    fn set(&self, reactor: usize, generation: u64) -> u64 {
+        self.armed[reactor].swap(generation, Ordering::AcqRel)
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let nobody = || AtomicU64::new(NOBODY);
+        let socket = || Socket { armed: [nobody(), nobody()], owner: nobody() };
+        World {
+            table: Table::new(SEGMENT_SLOTS),
+            queue: Queue(AtomicU64::new(0)),
+            sockets: std::array::from_fn(|_| socket()),
+            seen: Seen::default(),
+        }
+    }
+
+    /// Accepts a connection and arms it.
+    fn open(&self, on_timer: OnTimer) -> Address {
+        let own = Own { turns: Cell::new(0), on_timer };
+        let newcomer = Newcomer { own, home: 0, peer: None, listener: NO_LISTENER };
+        let (held, address) = self.table.claim(Time::ZERO, newcomer).unwrap_or_else(|_| panic!("it is full"));
+        let owner =
+            self.sockets[address.index as usize].owner.swap(address.generation.into(), Ordering::AcqRel);
+        assert_eq!(owner, NOBODY, "a descriptor is closed before it is used again");
+        self.hold(held, Causes::AGAIN);
+        address
+    }
+
+    /// One fetch of a reactor: the oneshot event of a slot, if it is armed there. The socket is always ready.
+    fn fetch(&self, slot: u32, reactor: usize) {
+        let token = self.sockets[slot as usize].set(reactor, NOBODY);
+        let Ok(generation) = u32::try_from(token) else { return };
+        count(&self.seen.fetched[generation as usize]);
+        let added = self.table.add_for(Address { index: slot, generation }, Causes::EVENT.and(Causes::IN));
+        self.obey(added, slot);
+    }
+
+    fn send(&self, to: Address, mail: usize) {
+        let mut node = Node::new();
+        (node.to, node.mail) = (to, Some(mail));
+        match self.table.deliver(node) {
+            Ok(true) => self.queue.push(to.index),
+            Ok(false) => {}
+            Err(_) => panic!("the address was used"),
+        }
+        self.drain();
+    }
+
+    fn fire(&self, slot: u32) {
+        let added = self.table.add(slot, Causes::TIMER);
+        self.obey(added, slot);
+    }
+
+    /// Queues the slot if that is this thread's duty, and works as every worker does.
+    fn obey(&self, added: Added, slot: u32) {
+        if added == Added::Queue {
+            self.queue.push(slot);
+        }
+        self.drain();
+    }
+
+    /// Runs what is queued, whoever queued it.
+    fn drain(&self) {
+        while let Some(slot) = self.queue.pop() {
+            let (held, causes) = self.table.begin(slot).expect("what lies in a queue is queued");
+            self.hold(held, causes);
+        }
+    }
+
+    fn hold(&self, mut held: Held, mut causes: Causes) {
+        let index = held.index();
+        let mut ended = false;
+        loop {
+            ended |= self.turn(&mut held, causes);
+            match self.end_of_turn(held) {
+                Ok(()) => break,
+                Err(back) => held = back,
+            }
+            causes = self.table.take_causes(&held);
+        }
+        if ended {
+            self.table.give_back(index, Time::ZERO);
+        }
+    }
+
+    /// One turn (O2). True if it ended the connection.
+    fn turn(&self, held: &mut Held, causes: Causes) -> bool {
+        self.receive(held);
+        let address = self.table.address(held);
+        let Some((shared, own)) = self.table.parts(held) else { return false };
+        own.turns.set(own.turns.get() + 1);
+        if causes.any(Causes::EVENT) {
+            shared.set_disarmed();
+            count(&self.seen.events[address.generation as usize]);
+        }
+        if !causes.any(Causes::TIMER) {
+            return false;
+        }
+        count(&self.seen.timers);
+        match own.on_timer {
+            OnTimer::Stay => false,
+            OnTimer::Move => self.change_home(held),
+            OnTimer::Close => self.close(held),
+        }
+    }
+
+    /// Takes the mail; what is for another generation bounces.
+    fn receive(&self, held: &Held) {
+        let address = self.table.address(held);
+        for node in self.table.take_mail(held) {
+            let mail = node.mail.expect("a model sends mail");
+            if node.to == address {
+                count(&self.seen.delivered[mail]);
+                self.seen.order.lock().expect("no test panics in it").push(mail);
+            } else {
+                count(&self.seen.bounced[mail]);
+            }
+        }
+    }
+
+    /// Leaves the epoll set of one reactor; the end of the turn arms it in that of the other (O8).
+    fn change_home(&self, held: &mut Held) -> bool {
+        let socket = &self.sockets[held.index() as usize];
+        let (shared, own) = self.table.parts(held).expect("it is live");
+        let home = shared.home();
+        own.on_timer = OnTimer::Stay;
+        socket.set(home, NOBODY);
+        shared.set_home(1 - home);
+        shared.set_disarmed();
+        false
+    }
+
+    /// Leaves the epoll set, ends the generation, bounces, closes the descriptor (O7).
+    fn close(&self, held: &mut Held) -> bool {
+        let socket = &self.sockets[held.index() as usize];
+        let home = self.table.shared(held).expect("it is live").home();
+        socket.set(home, NOBODY);
+        let own = self.table.end(held).expect("it is live");
+        assert!(own.turns.get() > 0);
+        self.receive(held);
+        socket.owner.store(NOBODY, Ordering::Release);
+        true
+    }
+
+    /// Arms while the slot is held, and releases last (O3); the other way round in a build that must fail.
+    fn end_of_turn(&self, mut held: Held) -> Result<(), Held> {
+        let slot = held.index();
+        let arming = self.take_arming(&mut held);
+        if cfg!(release_before_arm) {
+            let released = self.table.release(held);
+            self.arm(slot, arming);
+            return released;
+        }
+        self.arm(slot, arming);
+        self.table.release(held)
+    }
+
+    /// The generation and the reactor that the socket must be armed for, if it is not armed.
+    fn take_arming(&self, held: &mut Held) -> Option<(u32, usize)> {
+        let generation = self.table.address(held).generation;
+        let (shared, _) = self.table.parts(held)?;
+        let arming = shared.armed().is_none().then(|| (generation, shared.home()));
+        shared.set_armed(Some(1), true);
+        arming
+    }
+
+    fn arm(&self, slot: u32, arming: Option<(u32, usize)>) {
+        let Some((generation, reactor)) = arming else { return };
+        let socket = &self.sockets[slot as usize];
+        let owner = socket.owner.load(Ordering::Acquire);
+        assert_eq!(owner, generation.into(), "only the owner of a descriptor arms it");
+        socket.set(reactor, generation.into());
+    }
+
+    /// Checks that nothing was lost once all threads have ended: no cause, no mail, no arming.
+    fn check(&self, sent: usize) {
+        assert!(self.queue.pop().is_none(), "whoever queued a slot also ran it");
+        for mail in 0..MAILS {
+            let answers = counted(&self.seen.delivered[mail]) + counted(&self.seen.bounced[mail]);
+            assert_eq!(answers, usize::from(mail < sent), "mail {mail} arrives or bounces, once");
+        }
+        self.table.for_each(|address, shared, resting| {
+            assert!(resting, "nobody holds it and no cause is left");
+            let socket = &self.sockets[address.index as usize];
+            let armed = |reactor: usize| socket.armed[reactor].load(Ordering::Acquire);
+            let seen = &self.seen;
+            let generation = address.generation as usize;
+            if address.index == 0 {
+                // Models fetch events of the first slot alone, and that is whose events are counted.
+                assert_eq!(counted(&seen.events[generation]), counted(&seen.fetched[generation]));
+            }
+            assert_eq!(armed(shared.home()), address.generation.into(), "it rests armed, at home");
+            assert_eq!(armed(1 - shared.home()), NOBODY, "it left the epoll set of its old home");
+        });
+        for generation in 0..GENERATIONS {
+            let (events, fetched) = (&self.seen.events[generation], &self.seen.fetched[generation]);
+            assert!(counted(events) <= counted(fetched), "no event of another generation runs");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The output queues of clients, the longest of which is closed first when buffer memory is at its ceiling (X3). Only
+//! queues of some length are listed, and one is closed at a time: until it is gone, its memory is not back.
+//!
+//! It knows addresses and lengths, sends nothing and closes nothing. Clients list themselves and are told by mail.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bowline_engine::machine::Address;
+
+/// The queues of the whole process. Its lock is not taken for a queue below [`LISTED_BYTES_MIN`].
+#[derive(Debug, Default)]
+pub struct Longest {
+    queues: Mutex<Queues>,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    /// Lengths as they were last told; a queue may have been written since.
+    bytes: BTreeMap<Address, usize>,
+    closing: Option<Address>,
+}
+
+impl Longest {
+    /// The queue of `client` has `bytes`.
+    pub fn list(&self, client: Address, bytes: usize) {
+        self.lock().bytes.insert(client, bytes);
+    }
+
+    /// The queue of `client` is short, or the client is gone.
+    pub fn forget(&self, client: Address) {
+        let mut queues = self.lock();
+        queues.bytes.remove(&client);
+        queues.closing.take_if(|closing| *closing == client);
+    }
+
+    /// Whom to close; nobody while the one before is not gone or has not said that its queue is short.
+    pub fn take(&self) -> Option<Address> {
+        let mut queues = self.lock();
+        if queues.closing.is_some() {
+            return None;
+        }
+        let (client, _) = queues.bytes.iter().max_by_key(|(_, bytes)| **bytes)?;
+        let client = *client;
+        queues.closing = Some(client);
+        Some(client)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A queue above this is listed.
+pub const LISTED_BYTES_MIN: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_is_taken_and_the_next_when_it_is_gone() {
+        let longest = Longest::default();
+        let client = |index| Address { index, generation: 0 };
+        assert_eq!(longest.take(), None);
+        for (index, bytes) in [(1, 10), (2, 30), (3, 20), (2, 40)] {
+            longest.list(client(index), bytes);
+        }
+        assert_eq!((longest.take(), longest.take()), (Some(client(2)), None));
+        longest.forget(client(1));
+        assert_eq!(longest.take(), None, "it is another that is being closed");
+        longest.forget(client(2));
+        assert_eq!(longest.take(), Some(client(3)));
+    }
+}
