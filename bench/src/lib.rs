@@ -37,4 +37,6 @@ pub mod report;
 
 pub mod scenario;
 
+pub mod results;
+
 pub mod cli;

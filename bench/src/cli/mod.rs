@@ -7,6 +7,8 @@ mod relay;
 
 mod suite;
 
+mod results;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -43,6 +45,8 @@ use crate::trouble::Trouble;
 use crate::wire::ShapeOptions;
 
 use relay::RelayFlags;
+use results::CapacityFlags;
+use results::ReportFlags;
 use suite::RunFlags;
 use values::ReplyBytes;
 use values::count_up_to;
@@ -75,6 +79,10 @@ enum Command {
     Memory(MemoryFlags),
     /// Scenarios of the suite on the gateway's modes, the bare relays and peers, interleaved.
     Run(RunFlags),
+    /// A page of Markdown with tables, verdicts and pictures, from the raw results of runs.
+    Report(ReportFlags),
+    /// How many connections this machine holds, and what it costs when all come back, from raw results.
+    Capacity(CapacityFlags),
     /// The same loads on several modes of a gateway, interleaved.
     Compare(CompareFlags),
     /// Starts a program that ends when this one's parent does.
@@ -299,6 +307,8 @@ pub fn run(cli: &Cli, bench: &Path, arguments: &[OsString]) -> Result<(), Troubl
         Command::Idle(flags) => run_idle(flags),
         Command::Memory(flags) => run_memory(flags, bench),
         Command::Run(flags) => suite::run(flags, bench, arguments),
+        Command::Report(flags) => results::report(flags),
+        Command::Capacity(flags) => results::capacity(flags),
         Command::Compare(flags) => run_compare(flags, bench),
         Command::Guard(flags) => Err(spawn::guard(flags.parent, &flags.program)),
     }
