@@ -3,6 +3,7 @@
 //! may start them. Every wait has a deadline.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -45,6 +46,29 @@ pub struct Spawned {
 impl Spawned {
     /// Starts `program` so that it ends with us. `bench` is the path of `bowline-bench` itself.
     pub fn start(bench: &Path, name: &str, program: &Path, arguments: &[OsString]) -> Result<Self, Trouble> {
+        Self::start_with(bench, name, program, arguments, Stdio::inherit())
+    }
+
+    /// The same with what it says on standard error appended to a file.
+    pub fn start_logged(
+        bench: &Path,
+        name: &str,
+        program: &Path,
+        arguments: &[OsString],
+        log: &Path,
+    ) -> Result<Self, Trouble> {
+        let file = OpenOptions::new().create(true).append(true).open(log);
+        let file = file.map_err(Trouble::doing(format!("opening {}", log.display())))?;
+        Self::start_with(bench, name, program, arguments, Stdio::from(file))
+    }
+
+    fn start_with(
+        bench: &Path,
+        name: &str,
+        program: &Path,
+        arguments: &[OsString],
+        errors: Stdio,
+    ) -> Result<Self, Trouble> {
         if !program.is_file() && program.components().count() > 1 {
             return Err(Trouble::Asked(format!("{}: no such program", program.display())));
         }
@@ -57,6 +81,7 @@ impl Spawned {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .map_err(Trouble::doing(format!("starting {name}")))?;
         let Some(output) = child.stdout.take() else {

@@ -249,11 +249,11 @@ struct MemoryFlags {
     #[arg(long, default_value_t = 15_000)]
     connections: usize,
     /// Connections that the baseline's requests go over.
-    #[arg(long, default_value_t = 64, value_parser = count_up_to::<10_000>)]
+    #[arg(long, default_value_t = 56, value_parser = count_up_to::<10_000>)]
     warm_connections: usize,
-    /// What the baseline gets as --max-connections; the number of its connections by default.
-    #[arg(long)]
-    warm_connections_max: Option<usize>,
+    /// What the baseline gets as --max-connections, which counts its upstream connections too.
+    #[arg(long, default_value_t = 64)]
+    warm_connections_max: usize,
     #[command(flatten)]
     shape: ShapeFlags,
 }
@@ -416,7 +416,7 @@ fn run_memory(flags: &MemoryFlags, bench: &Path) -> Result<(), Trouble> {
             engine: flags.mode.clone(),
             connections: flags.connections,
             warm_connections: flags.warm_connections,
-            warm_connections_max: flags.warm_connections_max.unwrap_or(flags.warm_connections),
+            warm_connections_max: flags.warm_connections_max,
             shape: flags.shape.options(),
             grace: flags.shape.grace,
         },

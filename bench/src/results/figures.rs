@@ -74,6 +74,7 @@ pub enum Metric {
     Anonymous,
     StalledAnswered,
     StalledClosed,
+    StalledRefused,
     BytesPerConnection,
     PssPerConnection,
     Unwarmed,
@@ -90,7 +91,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order of a table.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::CpuPerRequest,
         Self::UserPerRequest,
         Self::SystemPerRequest,
@@ -108,6 +109,7 @@ impl Metric {
         Self::Anonymous,
         Self::StalledAnswered,
         Self::StalledClosed,
+        Self::StalledRefused,
         Self::BytesPerConnection,
         Self::PssPerConnection,
         Self::Unwarmed,
@@ -142,6 +144,7 @@ impl Metric {
             Self::Anonymous => "anonymous MiB",
             Self::StalledAnswered => "stalled: answered",
             Self::StalledClosed => "stalled: closed",
+            Self::StalledRefused => "stalled: refused",
             Self::BytesPerConnection => "bytes/connection",
             Self::PssPerConnection => "PSS bytes/connection",
             Self::Unwarmed => "without warm-up",
@@ -165,6 +168,7 @@ impl Metric {
             | Self::Descriptors
             | Self::StalledAnswered
             | Self::StalledClosed
+            | Self::StalledRefused
             | Self::KernelPerConnection => 0,
             Self::CorePercent
             | Self::BytesPerConnection
@@ -206,6 +210,7 @@ impl Metric {
             Self::Anonymous => mib(own("anonymous_bytes")),
             Self::StalledAnswered => number("/stalled/answered"),
             Self::StalledClosed => number("/stalled/closed"),
+            Self::StalledRefused => number("/stalled/refused"),
             Self::BytesPerConnection => number("/bytes_per_connection"),
             Self::PssPerConnection => number("/pss_bytes_per_connection"),
             Self::Unwarmed => number("/bytes_per_connection_unwarmed"),

@@ -33,6 +33,8 @@ pub struct ChurnOptions {
     pub shape: ShapeOptions,
     /// How long answers are waited for.
     pub grace: Duration,
+    /// How long memory may take to be given back.
+    pub rest: Duration,
 }
 
 /// What became of memory.
@@ -52,7 +54,7 @@ pub struct ChurnReport {
     pub last_bytes: u64,
     /// At 0 connections after all, once it had time to give back.
     pub rested_bytes: u64,
-    /// How long that took, at most [`REST_MAX`].
+    /// How long that took.
     pub rested_seconds: f64,
     /// CPU of the process per connection: accepted, one request, closed.
     pub us_per_connection: f64,
@@ -81,7 +83,7 @@ pub fn churn(options: &ChurnOptions, running: &Running) -> Result<ChurnReport, T
     let last = host::memory_of_tree(pid)?.anonymous_bytes;
     // M5: at most the fresh process plus a quarter of what it grew by.
     let goal = fresh.anonymous_bytes + peak.saturating_sub(fresh.anonymous_bytes) / 4;
-    let (rested, rested_seconds) = rest(pid, goal)?;
+    let (rested, rested_seconds) = rest(pid, goal, options.rest)?;
     Ok(ChurnReport {
         ok: tally.broken() == 0 && tally.answered == done as u64,
         connections: done,
@@ -121,13 +123,13 @@ fn cycle(
     Ok(memory)
 }
 
-/// Waits until memory is at `goal` or below, or for [`REST_MAX`]; says how much it is and how long that took.
-fn rest(pid: u32, goal: u64) -> Result<(u64, f64), Trouble> {
+/// Waits until memory is at `goal` or below, or for so long; says how much it is and how long that took.
+fn rest(pid: u32, goal: u64, rest_max: Duration) -> Result<(u64, f64), Trouble> {
     let start = Instant::now();
     loop {
         let bytes = host::memory_of_tree(pid)?.anonymous_bytes;
         let waited = start.elapsed();
-        if bytes <= goal || waited >= REST_MAX {
+        if bytes <= goal || waited >= rest_max {
             return Ok((bytes, waited.as_secs_f64()));
         }
         thread::sleep(REST_STEP);
@@ -153,8 +155,6 @@ impl ChurnReport {
     }
 }
 
-/// As long as TARGETS gives it.
-pub const REST_MAX: Duration = Duration::from_secs(60);
 const REST_STEP: Duration = Duration::from_millis(500);
 const EACH_MAX: Duration = Duration::from_secs(60);
 const SOURCES: usize = 16;

@@ -60,6 +60,8 @@ pub enum What {
         connections: usize,
         /// In all.
         total: usize,
+        /// How long it may take to give memory back.
+        rest: Duration,
     },
     /// Requests beside clients that do not read.
     SlowReaders {
@@ -174,7 +176,8 @@ impl What {
         match self {
             Self::Load(load) => load.change(changes),
             Self::Memory { connections } => *connections = (*connections).min(connections_max),
-            Self::Churn { connections, total } => {
+            Self::Churn { connections, total, rest } => {
+                *rest = changes.duration.map_or(*rest, |duration| duration * 6);
                 let cycles = total.div_ceil(*connections);
                 *connections = (*connections).min(connections_max);
                 *total = (*total).min(cycles * *connections);
@@ -194,7 +197,12 @@ impl Load {
             self.duration = duration;
         }
         self.warmup = changes.warmup.unwrap_or(self.warmup);
-        self.connections = self.connections.min(changes.connections_max.unwrap_or(usize::MAX));
+        let connections = self.connections.min(changes.connections_max.unwrap_or(usize::MAX));
+        if let (Order::Rate(rate, _), true) = (&mut self.order, self.heartbeats) {
+            // How often one connection may send them is limited.
+            *rate *= connections as f64 / self.connections as f64;
+        }
+        self.connections = connections;
         self.processes = self.processes.min(self.connections);
     }
 }
@@ -285,7 +293,8 @@ impl WindowText {
             WhatText::Memory => What::Memory { connections: self.connections },
             WhatText::Churn => {
                 let total = self.total.ok_or("total is missing")?;
-                What::Churn { connections: self.connections, total: within("total", total, 10_000_000)? }
+                let total = within("total", total, 10_000_000)?;
+                What::Churn { connections: self.connections, total, rest: CHURN_REST }
             }
             WhatText::SlowReaders => What::SlowReaders {
                 load: self.load()?,
@@ -347,6 +356,8 @@ fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
     Err(format!("{name}: 0 to {SECONDS_MAX}"))
 }
 
+/// As long as M5 gives it; a run with another duration waits six times that instead.
+const CHURN_REST: Duration = Duration::from_secs(60);
 /// Most rounds of a window.
 pub const ROUNDS_MAX: usize = 100;
 const SECONDS_MAX: f64 = 3_600.0;
@@ -422,7 +433,7 @@ mod tests {
         let short = Duration::from_millis(100);
         let changes = Changes { duration: Some(short), warmup: Some(short), connections_max: Some(100) };
         scenario.change(&changes);
-        assert_eq!(scenario.windows[0].what, What::Churn { connections: 100, total: 1_400 });
+        assert_eq!(scenario.windows[0].what, What::Churn { connections: 100, total: 1_400, rest: short * 6 });
         let mut scenario = Scenario::find("partial_load").expect("it is there");
         scenario.change(&Changes { duration: Some(Duration::from_secs(1)), ..changes });
         let durations = scenario.windows.iter().map(|window| match &window.what {
@@ -430,5 +441,9 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(durations.collect::<Vec<_>>(), [1_000, 1_000, 1_000, 1_000, 100], "a step stays a step");
+        let mut scenario = Scenario::find("heartbeats").expect("it is there");
+        scenario.change(&Changes { connections_max: Some(200), ..Changes::default() });
+        let What::Load(load) = &scenario.windows[0].what else { panic!("{scenario:?}") };
+        assert_eq!(load.order, Order::Rate(1_000.0, None), "as many of each connection as before");
     }
 }

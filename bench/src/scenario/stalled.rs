@@ -7,6 +7,7 @@ use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ pub struct Stalled {
 }
 
 /// What became of them.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct StalledReport {
     /// Clients.
     pub clients: usize,
@@ -41,6 +42,8 @@ pub struct StalledReport {
     pub answered: usize,
     /// Were closed instead, as a gateway may do to slow readers.
     pub closed: usize,
+    /// Were answered with a status: there was no room for what they asked.
+    pub refused: usize,
     /// Read something else.
     pub corrupted: usize,
 }
@@ -60,6 +63,8 @@ impl Stalled {
                 .write_all(&request)
                 .map_err(Trouble::doing("sending a request of a client that stalls"))?;
             streams.push(stream);
+            // All at once would be a flood of requests, which is another matter than answers that are not read.
+            thread::sleep(STEP);
         }
         Ok(Self { shape, bytes, streams })
     }
@@ -67,18 +72,14 @@ impl Stalled {
     /// Reads what waits for each.
     pub fn read_all(self) -> Result<StalledReport, Trouble> {
         let deadline = Instant::now() + READ_MAX;
-        let mut report = StalledReport {
-            clients: self.streams.len(),
-            bytes: self.bytes,
-            answered: 0,
-            closed: 0,
-            corrupted: 0,
-        };
+        let mut report =
+            StalledReport { clients: self.streams.len(), bytes: self.bytes, ..StalledReport::default() };
         let mut buffer = vec![0; READ_BYTES];
         for (client, mut stream) in self.streams.into_iter().enumerate() {
             match read_answer(&self.shape, number(client), &mut stream, &mut buffer, deadline) {
-                Ok(true) => report.answered += 1,
-                Ok(false) => report.corrupted += 1,
+                Ok(Answer::Right) => report.answered += 1,
+                Ok(Answer::Refused) => report.refused += 1,
+                Ok(Answer::Wrong) => report.corrupted += 1,
                 Err(_) => report.closed += 1,
             }
         }
@@ -87,22 +88,34 @@ impl Stalled {
 }
 
 impl StalledReport {
-    /// Whether each got its answer or was closed for being slow.
+    /// Whether each got its answer, was refused or was closed for being slow.
     pub const fn ok(&self) -> bool {
-        self.corrupted == 0 && self.answered + self.closed == self.clients
+        self.corrupted == 0 && self.answered + self.closed + self.refused == self.clients
     }
 }
 
-/// Whether what comes is the answer; an error when the connection ends without one.
+/// What came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Right,
+    Refused,
+    Wrong,
+}
+
+/// Reads the answer; an error when the connection ends without one.
 fn read_answer(
     shape: &Shape,
     connection: u64,
     stream: &mut TcpStream,
     buffer: &mut [u8],
     deadline: Instant,
-) -> io::Result<bool> {
-    let (mut inbox, mut right) = (Inbox::default(), None);
-    while right.is_none() {
+) -> io::Result<Answer> {
+    let mut inbox = Inbox::default();
+    let mut came = None;
+    loop {
+        if let Some(answer) = came {
+            return Ok(answer);
+        }
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -111,14 +124,17 @@ fn read_answer(
             count => count,
         };
         let fed = inbox.feed(&buffer[..count], &Limits::default(), |frame, bytes| {
-            right =
-                Some(frame.id == ID && frame.status == 0 && shape.is_answer(connection, ID, frame, bytes));
+            let right = frame.id == ID && shape.is_answer(connection, ID, frame, bytes);
+            came = Some(match frame.status {
+                0 if right => Answer::Right,
+                0 => Answer::Wrong,
+                _ => Answer::Refused,
+            });
         });
         if fed.is_err() {
-            return Ok(false);
+            return Ok(Answer::Wrong);
         }
     }
-    Ok(right == Some(true))
 }
 
 /// With as little room for what arrives as the kernel allows.
@@ -137,6 +153,7 @@ fn number(client: usize) -> u64 {
 }
 
 const ID: u32 = 1;
+const STEP: Duration = Duration::from_millis(10);
 const RECEIVE_BYTES: usize = 4 << 10;
 const READ_BYTES: usize = 64 << 10;
 const WAIT_MAX: Duration = Duration::from_secs(10);

@@ -90,6 +90,14 @@ impl Target {
         matches!(self.kind, Kind::Gateway { .. })
     }
 
+    /// How many connections it holds for each client: a relay of TCP opens an upstream connection of its own for each.
+    pub fn connections_per_client(&self) -> usize {
+        match &self.kind {
+            Kind::Gateway { protocol, .. } if *protocol == "tcp" => 2,
+            _ => 1,
+        }
+    }
+
     /// Why it cannot take part in something, if it cannot.
     pub fn unfit(&self, connections: usize, processes: usize, heartbeats: bool) -> Option<String> {
         let Kind::Peer { peer, .. } = &self.kind else { return None };
@@ -133,7 +141,7 @@ impl Target {
                     arguments.extend(words(&["--max-connections", &connections_max.to_string()]));
                 }
                 arguments.extend(options.gateway_flags.iter().chain(flags).map(OsString::from));
-                Running::announced(Spawned::start(options.bench, &self.name, program, &arguments)?)
+                Running::announced(self.spawn(options, program, &arguments)?)
             }
             Kind::Relay { flags } => {
                 let mut arguments = words(&["relay"]);
@@ -146,30 +154,36 @@ impl Target {
                 if options.processes > 1 {
                     arguments.extend(words(&["--reuseport"]));
                 }
-                Running::announced(Spawned::start(options.bench, &self.name, options.bench, &arguments)?)
+                Running::announced(self.spawn(options, options.bench, &arguments)?)
             }
-            Kind::Peer { peer, program } => start_peer(&self.name, *peer, program, options),
+            Kind::Peer { peer, program } => self.start_peer(*peer, program, options),
         }
     }
-}
 
-/// Writes the peer's configuration and starts it on a port that was free a moment ago.
-fn start_peer(
-    name: &str,
-    peer: Peer,
-    program: &Path,
-    options: &StartOptions<'_>,
-) -> Result<Running, Trouble> {
-    let listen = free_address()?;
-    let folder = options.folder.join(name);
-    fs::create_dir_all(&folder).map_err(Trouble::doing(format!("making {}", folder.display())))?;
-    let connections = options.connections_max.unwrap_or(PEER_CONNECTIONS_MAX);
-    for (file, text) in peer.files(listen, options.upstream, &folder, connections) {
-        let path = folder.join(file);
-        fs::write(&path, text).map_err(Trouble::doing(format!("writing {}", path.display())))?;
+    /// Writes the peer's configuration and starts it on a port that was free a moment ago.
+    fn start_peer(&self, peer: Peer, program: &Path, options: &StartOptions<'_>) -> Result<Running, Trouble> {
+        let listen = free_address()?;
+        let folder = options.folder.join(&self.name);
+        fs::create_dir_all(&folder).map_err(Trouble::doing(format!("making {}", folder.display())))?;
+        let connections = options.connections_max.unwrap_or(PEER_CONNECTIONS_MAX);
+        for (file, text) in peer.files(listen, options.upstream, &folder, connections) {
+            let path = folder.join(file);
+            fs::write(&path, text).map_err(Trouble::doing(format!("writing {}", path.display())))?;
+        }
+        let arguments: Vec<_> = peer.arguments(&folder).into_iter().map(OsString::from).collect();
+        Running::silent(self.spawn(options, program, &arguments)?, listen)
     }
-    let arguments: Vec<_> = peer.arguments(&folder).into_iter().map(OsString::from).collect();
-    Running::silent(Spawned::start(options.bench, name, program, &arguments)?, listen)
+
+    /// What it says on standard error stands beside the results.
+    fn spawn(
+        &self,
+        options: &StartOptions<'_>,
+        program: &Path,
+        arguments: &[OsString],
+    ) -> Result<Spawned, Trouble> {
+        let log = options.folder.join(format!("{}.log", self.name));
+        Spawned::start_logged(options.bench, &self.name, program, arguments, &log)
+    }
 }
 
 fn free_address() -> Result<SocketAddr, Trouble> {

@@ -72,7 +72,16 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
             measure_load(bench, window, target, load, Some((*stalled, *bytes)))
         }
         What::Memory { connections } => measure_memory(bench, window, target, *connections),
-        What::Churn { connections, total } => measure_churn(bench, window, target, *connections, *total),
+        What::Churn { connections, total, rest } => {
+            let options = ChurnOptions {
+                connections: *connections,
+                total: *total,
+                shape: shape(),
+                grace: GRACE,
+                rest: *rest,
+            };
+            measure_churn(bench, window, target, &options)
+        }
     }
 }
 
@@ -189,7 +198,8 @@ fn measure_memory(
     target: &Target,
     connections: usize,
 ) -> Result<Measured, Trouble> {
-    let warm_connections = WARM_CONNECTIONS.min(connections);
+    // The limit of the baseline counts upstream connections too, so there must be room for them.
+    let warm_connections = (CONNECTIONS_FEW - UPSTREAMS_KEPT) / target.connections_per_client();
     let recipe = MemoryRecipe {
         name: target.name.clone(),
         connections,
@@ -199,7 +209,7 @@ fn measure_memory(
     };
     let mut commands = Vec::new();
     let report = memory::measure(&bench.program, &recipe, &mut |upstream, size| {
-        let connections_max = (size == ProcessSize::Few).then_some(warm_connections);
+        let connections_max = (size == ProcessSize::Few).then_some(CONNECTIONS_FEW);
         let running = bench.start(window, target, upstream, connections_max)?;
         let [running] = <[Running; 1]>::try_from(running)
             .map_err(|_| Trouble::Asked("memory is measured of one process".into()))?;
@@ -214,13 +224,11 @@ fn measure_churn(
     bench: &Bench,
     window: &Window,
     target: &Target,
-    connections: usize,
-    total: usize,
+    options: &ChurnOptions,
 ) -> Result<Measured, Trouble> {
     let backend = programs::backend(&bench.program, Some(bench.backend_core), CHURN_SECONDS_MAX)?;
     let running = bench.start(window, target, backend.address, None)?;
-    let options = ChurnOptions { connections, total, shape: shape(), grace: GRACE };
-    let report = churn::churn(&options, &running[0])?;
+    let report = churn::churn(options, &running[0])?;
     let commands = running.iter().map(|one| one.command().to_owned()).collect();
     stop(running, backend)?;
     Ok(Measured { ok: report.ok, processes: 1, commands, result: json!(report), ..Measured::default() })
@@ -266,7 +274,9 @@ pub fn make_folder(folder: &Path) -> Result<(), Trouble> {
 /// Every request says which service it is for: a gateway routes by it.
 const SERVICE: &str = "service=demo";
 const BYTES: usize = 1_024;
-const WARM_CONNECTIONS: usize = 64;
+/// What the baseline of a memory recipe is configured for.
+const CONNECTIONS_FEW: usize = 64;
+const UPSTREAMS_KEPT: usize = 8;
 const GRACE: Duration = Duration::from_secs(5);
 /// Above this a window is taken again.
 const OTHERS_PERCENT_MAX: f64 = 12.0;
