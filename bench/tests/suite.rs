@@ -104,6 +104,37 @@ fn a_short_run_verifies_every_answer_and_its_figures_exist() {
     assert!(folder.read("pictures/small_rpc-c1-cost.svg").contains("relay-epoll: "));
 }
 
+/// The gateway's program beside ours: a test run of the workspace has built it.
+fn gateway() -> Option<PathBuf> {
+    let beside = Path::new(PROGRAM).with_file_name("bowline");
+    let found = std::env::var_os("BOWLINE_BIN").map_or(beside, PathBuf::from);
+    if found.is_file() {
+        return Some(found);
+    }
+    assert!(std::env::var_os("BOWLINE_CI").is_none(), "no {}", found.display());
+    println!(
+        "SKIP the suite on the gateway: no {}; cargo build -p bowline-gateway makes it",
+        found.display()
+    );
+    None
+}
+
+#[test]
+fn both_modes_of_the_gateway_take_part_in_every_kind_of_window() {
+    let Some(gateway) = gateway() else { return };
+    let gateway = gateway.to_string_lossy().into_owned();
+    let folder = Folder::new("gateway");
+    let scenarios = ["small_rpc", "heartbeats", "idle", "churn", "slow_readers", "skew"];
+    let flags = ["--rounds", "1", "--gateway", &gateway, "--target", "raw", "--target", "tokio"];
+    let report = assert_ran(&run(&folder, &[&scenarios[..], &flags].concat()));
+    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &(2 * 14).into()), "{report}");
+    let measured = folder.measured();
+    let of = |window: &'static str| measured.iter().filter(move |record| record["window"] == window);
+    assert!(of("bolt").all(|record| record["result"]["bytes_per_connection"].is_number()));
+    assert!(of("skew").all(|record| record["counters"]["bowline_requests_total"].as_f64() > Some(0.0)));
+    assert!(of("beside").all(|record| record["result"]["tally"]["heartbeats_answered"].as_u64() > Some(0)));
+}
+
 #[test]
 fn connections_that_come_and_go_and_clients_that_stall_are_measured() {
     let folder = Folder::new("churn");

@@ -78,7 +78,7 @@ fn draw_lines(text: &mut String, axes: Axes<'_>, lines: &[Line]) -> Result<(), B
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.3))
         .label_font((FONT, 13))

@@ -82,7 +82,7 @@ impl Peer {
     pub fn arguments(self, folder: &Path) -> Vec<String> {
         let file = |name: &str| folder.join(name).display().to_string();
         let prefix = folder.display().to_string();
-        let words = match self {
+        match self {
             Self::Nginx => {
                 vec!["-p", &prefix, "-c", &file("nginx.conf")].into_iter().map(String::from).collect()
             }
@@ -94,8 +94,7 @@ impl Peer {
             Self::Traefik => vec![format!("--configFile={}", file("traefik.yaml"))],
             Self::Sozu => vec!["start".into(), "-c".into(), file("sozu.toml")],
             Self::MosnGoroutine | Self::MosnNetpoll => vec!["start".into(), "-c".into(), file("mosn.json")],
-        };
-        words
+        }
     }
 
     const fn templates(self) -> &'static [(&'static str, &'static str)] {
