@@ -155,6 +155,8 @@ pub struct LoadReport {
     pub latency_curve: Vec<(f64, f64)>,
     /// The watched processes, in the order of `--pid`.
     pub processes_cpu: Vec<ProcessCpu>,
+    /// System calls of the first watched process, where they were counted; that distorts all other figures.
+    pub syscalls_per_request: Option<f64>,
     /// The load generator's own CPU per answered request.
     pub load_us_per_request: f64,
     /// Load generator and all watched processes together, per answered request.
@@ -217,6 +219,7 @@ impl LoadReport {
             latency: latency.summary(),
             latency_curve: latency.curve(),
             processes_cpu,
+            syscalls_per_request: None,
             load_us_per_request,
             total_us_per_request,
             others_core_percent: 100.0 * others_ns / window_ns,

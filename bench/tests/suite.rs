@@ -8,6 +8,7 @@ use std::process::Command;
 use std::process::Output;
 use std::thread;
 
+use bowline_bench::scenario::syscalls;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bowline-bench");
@@ -210,6 +211,30 @@ fn a_run_that_cannot_count_says_so_and_goes_on() {
     let out = folder.0.to_string_lossy().into_owned();
     assert_ran(&bench(&["report", &out]));
     assert!(folder.read("report.md").contains("raw broke: raw ended"), "{}", folder.read("report.md"));
+}
+
+#[test]
+fn system_calls_are_counted_where_that_can_be_done() {
+    if let Some(why) = syscalls::unavailable() {
+        println!("SKIP system calls: {why}");
+        return;
+    }
+    let folder = Folder::new("syscalls");
+    let targets = ["--target", "relay-epoll", "--target", "relay-tokio"];
+    let report = assert_ran(&run(&folder, &[&["syscalls", "--rounds", "1"][..], &targets].concat()));
+    assert_eq!(report["measured"], 4);
+    for record in folder.measured() {
+        // Each request is received and sent twice, but several may share a call.
+        let calls = record["result"]["syscalls_per_request"].as_f64().expect("they were counted");
+        assert!(calls > 0.1 && calls < 100.0, "{record}");
+    }
+    let out = folder.0.to_string_lossy().into_owned();
+    assert_ran(&bench(&["report", &out]));
+    let page = folder.read("report.md");
+    assert!(
+        page.contains("| target | system calls/request | rounds |"),
+        "other figures are left out: {page}"
+    );
 }
 
 #[test]

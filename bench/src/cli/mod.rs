@@ -187,6 +187,9 @@ struct LoadFlags {
     /// Process tree whose CPU is measured; may be repeated.
     #[arg(long)]
     pid: Vec<u32>,
+    /// Counts the system calls of the first --pid by strace, which distorts all other figures.
+    #[arg(long, requires = "pid")]
+    syscalls: bool,
     /// CPU to stay on.
     #[arg(long)]
     pin: Option<usize>,
@@ -365,6 +368,7 @@ fn run_load(flags: &LoadFlags, bench: &Path, arguments: &[OsString]) -> Result<(
         pids: flags.pid.clone(),
         processes: flags.processes,
         pin: flags.pin,
+        syscalls: flags.syscalls,
     };
     if let Some(share) = flags.worker {
         host::end_with_parent(nix::unistd::getppid().as_raw() as u32, Signal::SIGTERM)?;

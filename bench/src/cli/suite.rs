@@ -25,7 +25,7 @@ use crate::trouble::Trouble;
 
 #[derive(Debug, Args)]
 pub(super) struct RunFlags {
-    /// Scenarios: small_rpc, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
+    /// Scenarios: small_rpc, syscalls, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
     /// by "all", or files that end in .toml.
     #[arg(required = true)]
     scenarios: Vec<String>,

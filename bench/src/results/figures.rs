@@ -57,6 +57,7 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Metric {
+    SyscallsPerRequest,
     CpuPerRequest,
     UserPerRequest,
     SystemPerRequest,
@@ -91,7 +92,8 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order of a table.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
+        Self::SyscallsPerRequest,
         Self::CpuPerRequest,
         Self::UserPerRequest,
         Self::SystemPerRequest,
@@ -127,6 +129,7 @@ impl Metric {
     /// The head of its column.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::SyscallsPerRequest => "system calls/request",
             Self::CpuPerRequest => "CPU us/request",
             Self::UserPerRequest => "user us",
             Self::SystemPerRequest => "system us",
@@ -192,7 +195,12 @@ impl Metric {
         };
         let ms = |path: &str| number(path).map(|us| us / 1e3);
         let mib = |bytes: Option<f64>| bytes.map(|bytes| bytes / f64::from(1 << 20));
+        if self != Self::SyscallsPerRequest && number("/syscalls_per_request").is_some() {
+            // Counting them distorts everything else.
+            return None;
+        }
         match self {
+            Self::SyscallsPerRequest => number("/syscalls_per_request"),
             Self::CpuPerRequest => own("us_per_request"),
             Self::UserPerRequest => own("user_us_per_request"),
             Self::SystemPerRequest => own("system_us_per_request"),
@@ -299,7 +307,12 @@ impl WindowFigures {
 
     /// The one that decides: CPU, memory, or what is left of it.
     pub fn headline(&self) -> Option<Metric> {
-        let order = [Metric::CpuPerRequest, Metric::BytesPerConnection, Metric::AfterAllToFirst];
+        let order = [
+            Metric::SyscallsPerRequest,
+            Metric::CpuPerRequest,
+            Metric::BytesPerConnection,
+            Metric::AfterAllToFirst,
+        ];
         let metrics = self.metrics();
         order.into_iter().find(|metric| metrics.contains(metric))
     }
@@ -333,6 +346,9 @@ impl Row {
 fn curve(rounds: &[&MeasuredRecord]) -> Vec<(f64, f64)> {
     let mut by_percentile: Vec<(f64, Vec<f64>)> = Vec::new();
     for record in rounds {
+        if record.result["syscalls_per_request"].is_number() {
+            return Vec::new();
+        }
         let points = record.result["latency_curve"].as_array().map_or(&[][..], Vec::as_slice);
         for (at, point) in points.iter().enumerate() {
             let (Some(percentile), Some(us)) = (point[0].as_f64(), point[1].as_f64()) else { continue };

@@ -211,6 +211,12 @@ const GOALS: &[Goal] = &[
         Limit::BeyondSpread(cpu("c3", TOKIO)),
     ),
     goal(
+        "C3",
+        "raw: system calls per request",
+        of("syscalls", "c3", RAW, Metric::SyscallsPerRequest),
+        Limit::Number(8.5),
+    ),
+    goal(
         "C3b",
         "5,000/s, raw not above tokio mode in all CPU",
         of("partial_load", "5k", RAW, Metric::TotalPerRequest),

@@ -89,6 +89,8 @@ pub struct Load {
     pub heartbeat_every: Option<u32>,
     /// Of 100 connections and of 100 requests.
     pub skew: Option<(u32, u32)>,
+    /// Counts system calls instead of CPU.
+    pub syscalls: bool,
     /// So many addresses to connect from.
     pub sources: usize,
     /// Processes of the load generator.
@@ -234,6 +236,8 @@ struct WindowText {
     skew_connections: Option<u32>,
     skew_requests: Option<u32>,
     #[serde(default)]
+    syscalls: bool,
+    #[serde(default)]
     sources: usize,
     #[serde(default = "one")]
     load_processes: usize,
@@ -337,6 +341,7 @@ impl WindowText {
             heartbeats: self.heartbeats,
             heartbeat_every: self.heartbeat_every,
             skew,
+            syscalls: self.syscalls,
             sources: self.sources.min(SOURCES_MAX),
             processes: within("load_processes", self.load_processes, 64)?,
             warmup: seconds("warmup_seconds", self.warmup_seconds)?,
@@ -365,8 +370,9 @@ const RATE_MAX: f64 = 10_000_000.0;
 const SOURCES_MAX: usize = 200;
 
 /// The suite's own, in the order in which `all` runs them.
-const OWN: [(&str, &str); 9] = [
+const OWN: [(&str, &str); 10] = [
     ("small_rpc", include_str!("../../scenarios/small_rpc.toml")),
+    ("syscalls", include_str!("../../scenarios/syscalls.toml")),
     ("partial_load", include_str!("../../scenarios/partial_load.toml")),
     ("idle", include_str!("../../scenarios/idle.toml")),
     ("heartbeats", include_str!("../../scenarios/heartbeats.toml")),

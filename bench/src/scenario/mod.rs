@@ -4,6 +4,8 @@
 
 pub mod programs;
 
+pub mod syscalls;
+
 pub mod spread_load;
 
 pub mod memory;

@@ -20,6 +20,7 @@ use crate::scenario::record::Record;
 use crate::scenario::record::RunRecord;
 use crate::scenario::record::SkippedRecord;
 use crate::scenario::record::WindowRecord;
+use crate::scenario::syscalls;
 use crate::scenario::target::Target;
 use crate::scenario::window;
 use crate::scenario::window::Bench;
@@ -154,10 +155,18 @@ impl Suite<'_> {
             What::Load(load) => load.heartbeats || load.heartbeat_every.is_some(),
             _ => false,
         };
+        let uncounted = match &window.what {
+            What::Load(load) if load.syscalls => syscalls::unavailable(),
+            _ => None,
+        };
         let mut fit = Vec::new();
         for target in all {
             let no_gateway = target.is_gateway() && self.options.bench.gateway.is_none();
-            let unfit = no_gateway.then(|| "no program of the gateway: --gateway".to_owned());
+            let unfit = if no_gateway {
+                Some("no program of the gateway: --gateway".to_owned())
+            } else {
+                uncounted.clone()
+            };
             let connections = window.what.connections();
             match unfit.or_else(|| target.unfit(connections, window.processes, heartbeats)) {
                 Some(why) => self.skip(format!("{} {} {}", scenario.name, window.name, target.name), why)?,

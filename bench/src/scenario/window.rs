@@ -141,7 +141,8 @@ fn measure_load(
     let measured = Measured {
         ok,
         // The machine's idle time comes in steps that are too coarse for a short window.
-        disturbed: load.duration >= JUDGED_MIN && others > OTHERS_PERCENT_MAX,
+        // And what others take changes no count of system calls.
+        disturbed: load.duration >= JUDGED_MIN && others > OTHERS_PERCENT_MAX && !load.syscalls,
         processes: running.len(),
         commands,
         counters: counters.filter(|(_, value)| *value != 0.0).collect(),
@@ -186,6 +187,9 @@ fn load_arguments(bench: &Bench, load: &Load, running: &[Running], backend: u32)
         flag("pid", pid.to_string());
     }
     flags.push("--quiet".into());
+    if load.syscalls {
+        flags.push("--syscalls".into());
+    }
     if load.heartbeats {
         flags.push("--heartbeats".into());
     }
@@ -257,6 +261,9 @@ pub fn headline(processes: usize, result: &Value) -> String {
         let own = all.iter().take(processes);
         own.filter_map(|one| one["us_per_request"].as_f64()).sum::<f64>()
     });
+    if let Some(calls) = number("/syscalls_per_request") {
+        return format!("{calls:.2} system calls per request");
+    }
     if let (Some(cpu), Some(p50), Some(p99)) = (cpu, number("/latency/p50_us"), number("/latency/p99_us")) {
         return format!("{cpu:.2} us per request, p50 {:.3} ms, p99 {:.3} ms", p50 / 1e3, p99 / 1e3);
     }
