@@ -2,17 +2,25 @@
 //! multi-thread runtime. A task per client reads and queues on a shared upstream connection, whose own two tasks write what
 //! was queued meanwhile and bring answers back. No channel and no allocation per request. It ends when an upstream is lost.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::task::Poll;
+use std::task::ready;
 use std::thread;
 
 use slab::Slab;
+use tokio::io::AsyncRead;
+use tokio::io::ReadBuf;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
@@ -151,7 +159,7 @@ async fn or_ring(bell: Bell, task: impl Future<Output = Result<(), Trouble>>) {
 
 /// One connection's socket and what it has not taken yet.
 struct Side {
-    stream: TcpStream,
+    stream: OwnedWriteHalf,
     queued: Mutex<Queued>,
 }
 
@@ -164,9 +172,11 @@ struct Queued {
 }
 
 impl Side {
-    fn new(stream: std::net::TcpStream) -> Result<Self, Trouble> {
+    /// With the half that its own task reads.
+    fn new(stream: std::net::TcpStream) -> Result<(Self, OwnedReadHalf), Trouble> {
         let stream = TcpStream::from_std(stream).map_err(Trouble::doing("taking a connection in"))?;
-        Ok(Self { stream, queued: Mutex::default() })
+        let (input, stream) = stream.into_split();
+        Ok((Self { stream, queued: Mutex::default() }, input))
     }
 
     /// Writes what it takes now; true when that was all, an error when the connection is over.
@@ -228,8 +238,8 @@ struct Waiting {
 impl Upstream {
     /// With its two tasks, in this runtime. `yields` collects more before a write, where a woken task would run next.
     fn open(stream: std::net::TcpStream, yields: bool, bell: &Bell) -> Result<Arc<Self>, Trouble> {
-        let upstream =
-            Arc::new(Self { side: Side::new(stream)?, waiting: Mutex::default(), work: Notify::new() });
+        let (side, input) = Side::new(stream)?;
+        let upstream = Arc::new(Self { side, waiting: Mutex::default(), work: Notify::new() });
         let (writes, reads) = (upstream.clone(), upstream.clone());
         let (rings, bell) = (bell.clone(), bell.clone());
         tokio::spawn(async move {
@@ -238,7 +248,7 @@ impl Upstream {
             }
         });
         tokio::spawn(async move {
-            if reads.read_all().await.is_err() {
+            if reads.read_all(input).await.is_err() {
                 bell.ring(lost());
             }
         });
@@ -262,7 +272,7 @@ impl Upstream {
         }
     }
 
-    async fn read_all(&self) -> io::Result<()> {
+    async fn read_all(&self, mut input: OwnedReadHalf) -> io::Result<()> {
         let mut inbox = Inbox::default();
         let mut touched: Vec<Arc<Side>> = Vec::new();
         loop {
@@ -277,7 +287,7 @@ impl Upstream {
                     touched.push(client);
                 }
             };
-            inbox.read(&self.side.stream, deal).await?;
+            inbox.read(&mut input, deal).await?;
             for client in touched.drain(..) {
                 client.write_or_wait();
             }
@@ -291,14 +301,15 @@ fn lost() -> Trouble {
 
 /// Starts the task of a client.
 fn serve(stream: std::net::TcpStream, upstream: &Arc<Upstream>) -> Result<(), Trouble> {
-    let client = Arc::new(Side::new(stream)?);
+    let (client, input) = Side::new(stream)?;
+    let client = Arc::new(client);
     let upstream = upstream.clone();
     // A client that ends, however, is no trouble.
-    tokio::spawn(async move { client_task(&client, &upstream).await });
+    tokio::spawn(async move { client_task(&client, input, &upstream).await });
     Ok(())
 }
 
-async fn client_task(client: &Arc<Side>, upstream: &Upstream) -> io::Result<()> {
+async fn client_task(client: &Arc<Side>, mut input: OwnedReadHalf, upstream: &Upstream) -> io::Result<()> {
     let mut inbox = Inbox::default();
     loop {
         let mut acks = false;
@@ -315,7 +326,7 @@ async fn client_task(client: &Arc<Side>, upstream: &Upstream) -> io::Result<()> 
                 frames::append_with_id(frame, bytes, id, &mut queued.bytes);
             }
         };
-        inbox.read(&client.stream, pass).await?;
+        inbox.read(&mut input, pass).await?;
         if acks {
             client.write_or_wait();
         }
@@ -340,23 +351,21 @@ impl Inbox {
     /// Waits for bytes and hands out the whole frames that they complete; an error for what is no Bolt, and at the end.
     async fn read(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut OwnedReadHalf,
         mut each: impl FnMut(&frames::Frame, &[u8]),
     ) -> io::Result<()> {
-        loop {
-            stream.readable().await?;
-            let read = BUFFER.with_borrow_mut(|buffer| {
-                let count = stream.try_read(buffer)?;
-                if count == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+        // By `poll_read`, which takes a short read for the end of what is there: `try_read` would ask once more.
+        poll_fn(|context| {
+            BUFFER.with_borrow_mut(|buffer| {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
-                self.take(&buffer[..count], &mut each)
-            });
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return other,
-            }
-        }
+                Poll::Ready(self.take(buffer.filled(), &mut each))
+            })
+        })
+        .await
     }
 
     fn take(&mut self, bytes: &[u8], each: &mut impl FnMut(&frames::Frame, &[u8])) -> io::Result<()> {
