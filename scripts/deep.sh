@@ -32,9 +32,10 @@ tsan() {
     sanitizer thread -Zbuild-std
 }
 
+# The standard library keeps a handle of the main thread that valgrind calls possibly lost.
 valgrind() {
     type -P valgrind >/dev/null || skip "valgrind is not installed" || return
-    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=9 --leak-check=full --fair-sched=yes" \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --fair-sched=yes" \
         cargo test -p bowline-engine --lib --quiet -- "${fenced[@]}"
 }
 

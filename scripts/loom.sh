@@ -8,7 +8,7 @@ export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-2}
 export CARGO_TARGET_DIR=target/loom
 
 models() {
-    RUSTFLAGS="--cfg loom $1" cargo test -p bowline-engine --lib --release --quiet -- "models::$2"
+    RUSTFLAGS="--cfg loom $1" cargo test -p bowline-engine --lib --quiet -- "models::$2"
 }
 
 models "" ""

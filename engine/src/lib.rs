@@ -21,3 +21,6 @@ mod driver;
 pub mod engine;
 #[cfg(all(test, loom))]
 mod models;
+
+#[cfg(not(loom))]
+pub use driver::sim;

@@ -3,7 +3,7 @@
 //! A [`Machine`] is one connection: a value that is called with an [`Input`] and acts through its [`Context`]. It never
 //! blocks, reads no clock, owns no descriptor. Machines are written by the gateway, called by the drivers alone.
 //!
-//! The rules, each tested against every driver in `engine/tests/contract.rs`:
+//! The rules, each tested against every driver in `engine/tests/contract`:
 //!
 //! 1. A call runs to its end; it is never re-entered and never runs on two threads at once.
 //! 2. `now` never goes back for one machine; time and randomness come in the [`Context`].

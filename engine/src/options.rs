@@ -46,7 +46,7 @@ pub struct Options {
     pub read_budget_bytes: usize,
     /// The ceiling of buffer memory.
     pub buffer_bytes_max: usize,
-    /// Connections at a time, accepted and opened together.
+    /// Accepted connections at a time. Those that machines open come on top: see [`Options::slots_max`].
     pub connections_max: usize,
     /// Accepted connections at a time from one address.
     pub connections_per_source_max: Option<usize>,
@@ -83,6 +83,16 @@ impl Default for SocketOptions {
         }
     }
 }
+
+impl Options {
+    /// Connections there can be at a time: one opened for each accepted one, as tunnels need, and some for pools.
+    pub fn slots_max(&self) -> usize {
+        self.connections_max.saturating_mul(2).saturating_add(POOL_SLOTS)
+    }
+}
+
+/// Slots for connections that belong to no single client.
+const POOL_SLOTS: usize = 1_024;
 
 impl Default for Options {
     fn default() -> Options {

@@ -74,7 +74,7 @@ pub struct State {
     pub requests: Vec<Seen>,
     /// Heartbeats that came.
     pub heartbeats: usize,
-    /// Responses that came: answers to calls of [`Upstream::call_clients`].
+    /// Responses that came: answers to what [`Upstream::send_on_all`] called.
     pub answers: Vec<(u32, u16)>,
     open: HashMap<usize, TcpStream>,
     held: Vec<(usize, Vec<u8>)>,

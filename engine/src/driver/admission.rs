@@ -1,4 +1,4 @@
-//! Who may come in: connections per source, and what happens to accepting while descriptors are wanting.
+//! Who may come in: connections in all and per source, and what happens to accepting while descriptors are wanting.
 //!
 //! It owns the counts and the reserve descriptor that all acceptors of an engine share. It watches no listener and waits
 //! for nothing: acceptors bring the way to accept, are told what came of it, and wait out a pause.
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::stats::{Counter, Stats};
@@ -30,6 +30,14 @@ pub(crate) struct AcceptCounts {
 }
 
 impl AcceptCounts {
+    /// Counts a connection that was refused.
+    pub(crate) fn refuse(&self, why: Admission) {
+        match why {
+            Admission::SourceLimitReached => self.refused_source.add_shared(1),
+            _ => self.refused_limit.add_shared(1),
+        }
+    }
+
     /// Writes the counts into `stats`.
     pub(crate) fn read_into(&self, stats: &mut Stats) {
         stats.accepted = self.accepted.value();
@@ -40,36 +48,57 @@ impl AcceptCounts {
     }
 }
 
-/// Accepted connections per source address, if they are limited.
-pub(crate) struct Sources {
-    max: Option<usize>,
-    counts: Mutex<HashMap<IpAddr, usize>>,
+/// How many accepted connections there are, in all and per source address.
+pub(crate) struct Admitted {
+    max: usize,
+    taken: AtomicUsize,
+    per_source_max: Option<usize>,
+    per_source: Mutex<HashMap<IpAddr, usize>>,
 }
 
-impl Sources {
-    /// At most `max` from one address.
-    pub(crate) fn new(max: Option<usize>) -> Sources {
-        Sources { max, counts: Mutex::new(HashMap::new()) }
+/// Whether a connection may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It may, and is counted until [`Admitted::forget`].
+    Granted,
+    /// There are as many as there may be.
+    LimitReached,
+    /// Its source has as many as one may have.
+    SourceLimitReached,
+}
+
+impl Admitted {
+    /// At most `max` in all, and `per_source_max` from one address.
+    pub(crate) fn new(max: usize, per_source_max: Option<usize>) -> Admitted {
+        Admitted { max, taken: AtomicUsize::new(0), per_source_max, per_source: Mutex::new(HashMap::new()) }
     }
 
-    /// Counts a connection of `source`, unless it has as many as one may have.
+    /// Counts a connection of `source`, unless a limit is reached.
     #[must_use]
-    pub(crate) fn admit(&self, source: IpAddr) -> bool {
-        let Some(max) = self.max else { return true };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn admit(&self, source: IpAddr) -> Admission {
+        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.max {
+            self.taken.fetch_sub(1, Ordering::Relaxed);
+            return Admission::LimitReached;
+        }
+        let Some(max) = self.per_source_max else { return Admission::Granted };
+        let mut counts = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.get(&source).copied().unwrap_or(0);
         if count < max {
             counts.insert(source, count + 1);
+            return Admission::Granted;
         }
-        count < max
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        Admission::SourceLimitReached
     }
 
     /// A connection of `source` that was admitted is gone.
     pub(crate) fn forget(&self, source: IpAddr) {
-        if self.max.is_none() {
+        let before = self.taken.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a connection that was admitted is forgotten once");
+        if self.per_source_max.is_none() {
             return;
         }
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
@@ -205,23 +234,36 @@ mod tests {
 
     #[test]
     fn a_source_has_its_share_and_gets_it_back() {
-        let sources = Sources::new(Some(2));
-        let greedy: IpAddr = "127.0.0.2".parse().expect("an address");
-        assert!(sources.admit(greedy) && sources.admit(greedy) && !sources.admit(greedy));
-        assert!(sources.admit("127.0.0.3".parse().expect("an address")));
-        sources.forget(greedy);
-        assert!(sources.admit(greedy) && !sources.admit(greedy));
-        (0..2).for_each(|_| sources.forget(greedy));
-        assert_eq!(sources.counts.lock().expect("no panic before").len(), 1);
+        let admitted = Admitted::new(100, Some(2));
+        let (greedy, other): (IpAddr, IpAddr) = ([127, 0, 0, 2].into(), [127, 0, 0, 3].into());
+        let admit = |source| admitted.admit(source);
+        assert_eq!([greedy, greedy, other].map(admit), [Admission::Granted; 3]);
+        assert_eq!(admit(greedy), Admission::SourceLimitReached);
+        admitted.forget(greedy);
+        assert_eq!([greedy, greedy].map(admit), [Admission::Granted, Admission::SourceLimitReached]);
+        (0..2).for_each(|_| admitted.forget(greedy));
+        assert_eq!(admitted.per_source.lock().expect("no panic before").len(), 1);
+    }
+
+    #[test]
+    fn seats_are_taken_once_and_given_back_even_by_those_whose_source_has_none() {
+        let admitted = Admitted::new(2, Some(1));
+        let (greedy, other): (IpAddr, IpAddr) = ([127, 0, 0, 2].into(), [127, 0, 0, 3].into());
+        assert_eq!(admitted.admit(greedy), Admission::Granted);
+        assert_eq!(admitted.admit(greedy), Admission::SourceLimitReached);
+        assert_eq!(admitted.admit(other), Admission::Granted);
+        assert_eq!(admitted.admit([127, 0, 0, 4].into()), Admission::LimitReached);
+        admitted.forget(other);
+        assert_eq!(admitted.admit(other), Admission::Granted);
     }
 
     #[test]
     fn without_a_limit_nothing_is_kept_per_source() {
-        let sources = Sources::new(None);
+        let admitted = Admitted::new(100, None);
         let source: IpAddr = "127.0.0.2".parse().expect("an address");
-        assert!((0..100).all(|_| sources.admit(source)));
-        sources.forget(source);
-        assert!(sources.counts.lock().expect("no panic before").is_empty());
+        assert!((0..100).all(|_| admitted.admit(source) == Admission::Granted));
+        admitted.forget(source);
+        assert!(admitted.per_source.lock().expect("no panic before").is_empty());
     }
 
     #[test]

@@ -356,6 +356,12 @@ impl<A: Application> Core<A> {
         self.set(ABORT, true);
     }
 
+    /// The machine panicked: it is called no more, and the connection is reset.
+    pub(crate) fn give_up(&mut self) {
+        self.end = None;
+        self.lose(Lost::Broken);
+    }
+
     /// The connection broke, or the driver ends it: the machine's last input.
     pub(crate) fn on_lost(&mut self, lost: Lost, here: &Here, kit: &mut Kit<A>, port: &mut dyn Port<A>) {
         if self.end.is_none() {

@@ -63,6 +63,11 @@ impl<A: Application> Kit<A> {
         self.batch.settle();
     }
 
+    /// Frees the batch's memory but for what pieces still pin: only what connections hold stays charged.
+    pub(crate) fn free_batch(&mut self) {
+        self.batch = Batch::new(self.pool.clone());
+    }
+
     /// Frees what is only worth keeping while there is work; called before the worker sleeps.
     pub(crate) fn rest(&mut self) {
         self.batch.settle();

@@ -7,3 +7,4 @@ pub(crate) mod control;
 pub(crate) mod admission;
 pub(crate) mod epoll;
 pub(crate) mod tokio;
+pub mod sim;

@@ -5,11 +5,11 @@
 //! kernel with oneshot arming has them. It is the smallest driver that obeys the rules; it does no I/O. Every connection
 //! has a cell of loom's that two holders at once cannot touch unnoticed.
 //!
-//! Broken by hand, and noticed: `release` that ignores causes, `begin` that takes a running slot, `add` that queues a
-//! running slot, `add_for` without its generation, `end` that keeps the generation, `push` that never or always reports
-//! an empty inbox, `Relaxed` for the `AcqRel` of `release` and `begin` and of the inbox, either fence of `Sleep` gone,
-//! hints in two words or with `AcqRel`, `fire` that reads the deadline first, `trim` without its write lock, and O3 in
-//! the wrong order (`--cfg release_before_arm`).
+//! Broken by hand, and noticed: `release` that ignores causes, `add` that queues a running slot, `add_for` without its
+//! generation, `end` that keeps the generation, `push` that never reports an empty inbox, `Relaxed` in `release`, `push`
+//! or `take`, either fence of `Sleep` gone, hints of a timer in two words or with `AcqRel`, a deadline stored with
+//! `Release`, `fire` that reads the deadline first, `trim` without its write lock, and O3 in the wrong order (`--cfg release_before_arm`). Not noticed,
+//! since the queue orders the same memory: `Relaxed` in `begin`. Harmless: `push` that always reports an empty inbox.
 
 mod ownership;
 mod sleep;
@@ -35,7 +35,8 @@ const GENERATIONS: usize = 3;
 
 /// A table, a queue of slots from which every thread may take, and sockets.
 struct World {
-    table: Table<usize, Own>,
+    /// Mail is its number, in a cell that notices whoever reads it without having seen it written.
+    table: Table<Cell<usize>, Own>,
     queue: Queue,
     sockets: [Socket; SEGMENT_SLOTS],
     seen: Seen,
@@ -81,6 +82,14 @@ struct Seen {
     timers: AtomicUsize,
     fetched: [AtomicUsize; GENERATIONS],
     events: [AtomicUsize; GENERATIONS],
+}
+
+fn node(to: Address, mail: usize) -> Box<Node<Cell<usize>>> {
+    let written = Cell::new(MAILS);
+    written.set(mail);
+    let mut node = Node::new();
+    (node.to, node.mail) = (to, Some(written));
+    node
 }
 
 fn count(cell: &AtomicUsize) {
@@ -153,9 +162,7 @@ impl World {
     }
 
     fn send(&self, to: Address, mail: usize) {
-        let mut node = Node::new();
-        (node.to, node.mail) = (to, Some(mail));
-        match self.table.deliver(node) {
+        match self.table.deliver(node(to, mail)) {
             Ok(true) => self.queue.push(to.index),
             Ok(false) => {}
             Err(_) => panic!("the address was used"),
@@ -225,7 +232,7 @@ impl World {
     fn receive(&self, held: &Held) {
         let address = self.table.address(held);
         for node in self.table.take_mail(held) {
-            let mail = node.mail.expect("a model sends mail");
+            let mail = node.mail.expect("a model sends mail").get();
             if node.to == address {
                 count(&self.seen.delivered[mail]);
                 self.seen.order.lock().expect("no test panics in it").push(mail);

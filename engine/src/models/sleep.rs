@@ -98,9 +98,7 @@ fn mail_from_outside_wakes_the_leader_that_runs_it() {
             .map(|mail| {
                 let (world, seat, leader) = (Arc::clone(&world), Arc::clone(&seat), leader.clone());
                 thread::spawn(move || {
-                    let mut node = Node::new();
-                    (node.to, node.mail) = (address, Some(mail));
-                    if let Ok(true) = world.table.deliver(node) {
+                    if let Ok(true) = world.table.deliver(node(address, mail)) {
                         world.queue.push(address.index);
                         seat.wake(&leader);
                     }

@@ -57,6 +57,14 @@ pub(crate) struct Held {
     index: u32,
 }
 
+#[cfg(loom)]
+impl Held {
+    /// The slot: the models ask, drivers know.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+}
+
 /// What a new connection shows first.
 pub(crate) struct Newcomer<B> {
     /// The private part.

@@ -259,7 +259,7 @@ pub const KEYS: &[Key] = &[
         "The ceiling of all buffers: at three quarters the heaviest senders are not read, at the ceiling new work is refused")
         .flag("--buffer-memory-max"),
     stays("engine.max_connections", Kind::Count(1, CONNECTIONS_MAX), "(hard limit of descriptors - 512)",
-        "Connections at a time, from clients and to upstreams; those above are reset; each costs a descriptor and a few hundred bytes while idle")
+        "Connections of clients at a time; those above are reset; each costs a descriptor and a few hundred bytes while idle, and with a tunnel or a bound upstream one more of both")
         .flag("--max-connections"),
     changes("engine.max_connections_per_source", Kind::Count(1, CONNECTIONS_MAX), "(no limit)",
         "Connections at a time from one address; those above are reset; costs a table entry per source address")

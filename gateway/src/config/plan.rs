@@ -58,7 +58,7 @@ pub struct EnginePlan {
     pub read_budget_bytes: usize,
     /// `--buffer-memory-max`: the ceiling of all buffers. Default a quarter of the cgroup's memory.
     pub buffer_memory_bytes_max: usize,
-    /// `--max-connections`: downstream and upstream. Default RLIMIT_NOFILE - 512.
+    /// `--max-connections`: accepted from clients; those to upstreams come on top. Default RLIMIT_NOFILE - 512.
     pub connections_max: usize,
     /// `--max-connections-per-source`: from one address. Default none.
     pub connections_per_source_max: Option<usize>,

@@ -148,6 +148,7 @@ impl Upstream {
         if self.waiting.is_dirty() {
             self.arm(context.now.after_ms(SWEEP_MS), context);
         }
+        // What is opened for a request while the gateway drains was not there when everybody was told.
         if let Some(deadline) = context.local.shared.drain_deadline() {
             self.begin_drain(deadline, context);
         }

@@ -128,7 +128,12 @@ impl Figures {
             each(gauge("connections_open", OPEN_HELP, label, count as f64));
         }
         let most = plan.engine.connections_max as f64;
-        each(gauge("connections_open_limit", "Connections that may be open at a time", None, most));
+        each(gauge(
+            "connections_open_limit",
+            "Connections of clients that may be open at a time",
+            None,
+            most,
+        ));
         let stranded = self.stats.stranded as f64;
         each(gauge("connections_stranded", STRANDED_HELP, None, stranded));
         let stats = &self.stats;

@@ -11,22 +11,22 @@ use crate::world::{Peer, World};
 
 /// A whole frame.
 #[derive(Clone, Debug)]
-pub struct Message {
-    pub frame: Frame,
-    pub bytes: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) frame: Frame,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Message {
-    pub fn content(&self) -> &[u8] {
+    pub(crate) fn content(&self) -> &[u8] {
         self.frame.content.of(&self.bytes)
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.frame.id
     }
 
     /// The response to it, as a server makes it.
-    pub fn response(&self, content: &[u8]) -> Vec<u8> {
+    pub(crate) fn response(&self, content: &[u8]) -> Vec<u8> {
         let parts = ResponseParts {
             version: self.frame.version,
             id: self.frame.id,
@@ -42,7 +42,7 @@ impl Message {
         out
     }
 
-    pub fn heartbeat_ack(&self) -> Vec<u8> {
+    pub(crate) fn heartbeat_ack(&self) -> Vec<u8> {
         let mut out = [0; 32];
         let length = encode_heartbeat_ack(&self.frame, &mut out);
         out[..length].to_vec()
@@ -51,18 +51,18 @@ impl Message {
 
 /// A request to be written.
 #[derive(Clone, Debug)]
-pub struct Call {
-    pub version: Version,
-    pub crc: bool,
-    pub id: u32,
-    pub oneway: bool,
-    pub timeout_ms: i32,
-    pub header: Vec<u8>,
-    pub content: Vec<u8>,
+pub(crate) struct Call {
+    pub(crate) version: Version,
+    pub(crate) crc: bool,
+    pub(crate) id: u32,
+    pub(crate) oneway: bool,
+    pub(crate) timeout_ms: i32,
+    pub(crate) header: Vec<u8>,
+    pub(crate) content: Vec<u8>,
 }
 
 impl Call {
-    pub fn new(id: u32, content: impl AsRef<[u8]>) -> Call {
+    pub(crate) fn new(id: u32, content: impl AsRef<[u8]>) -> Call {
         Call {
             version: Version::V1,
             crc: false,
@@ -74,27 +74,27 @@ impl Call {
         }
     }
 
-    pub fn version(mut self, version: Version, crc: bool) -> Call {
+    pub(crate) fn version(mut self, version: Version, crc: bool) -> Call {
         (self.version, self.crc) = (version, crc);
         self
     }
 
-    pub fn oneway(mut self) -> Call {
+    pub(crate) fn oneway(mut self) -> Call {
         self.oneway = true;
         self
     }
 
-    pub fn timeout_ms(mut self, timeout_ms: i32) -> Call {
+    pub(crate) fn timeout_ms(mut self, timeout_ms: i32) -> Call {
         self.timeout_ms = timeout_ms;
         self
     }
 
-    pub fn header(mut self, header: Vec<u8>) -> Call {
+    pub(crate) fn header(mut self, header: Vec<u8>) -> Call {
         self.header = header;
         self
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let parts = RequestParts {
             version: self.version,
             oneway: self.oneway,
@@ -112,20 +112,20 @@ impl Call {
     }
 }
 
-pub fn heartbeat(version: Version, id: u32) -> Vec<u8> {
+pub(crate) fn heartbeat(version: Version, id: u32) -> Vec<u8> {
     let mut out = [0; 32];
     let length = encode_heartbeat(version, id, &mut out);
     out[..length].to_vec()
 }
 
-pub fn goaway(id: u32) -> Vec<u8> {
+pub(crate) fn goaway(id: u32) -> Vec<u8> {
     let mut out = [0; 32];
     let length = encode_goaway(Version::V1, id, &mut out);
     out[..length].to_vec()
 }
 
 /// The whole frames that `bytes` are.
-pub fn messages(bytes: &[u8]) -> Vec<Message> {
+pub(crate) fn messages(bytes: &[u8]) -> Vec<Message> {
     let limits = Limits::default();
     let mut rest = bytes;
     let mut messages = Vec::new();
@@ -141,19 +141,19 @@ pub fn messages(bytes: &[u8]) -> Vec<Message> {
 
 impl World {
     /// The whole frames that the peer has got since it was last asked.
-    pub fn messages(&mut self, peer: Peer) -> Vec<Message> {
+    pub(crate) fn messages(&mut self, peer: Peer) -> Vec<Message> {
         messages(&self.take(peer))
     }
 
     /// The only frame that the peer has got.
-    pub fn message(&mut self, peer: Peer) -> Message {
+    pub(crate) fn message(&mut self, peer: Peer) -> Message {
         let mut all = self.messages(peer);
         assert_eq!(all.len(), 1, "one frame came: {all:?}");
         all.remove(0)
     }
 
     /// All servers answer what they have got with its own content, until nothing more comes.
-    pub fn echo(&mut self) {
+    pub(crate) fn echo(&mut self) {
         loop {
             let mut answered = false;
             for server in self.open_servers() {
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// A call that is echoed.
-    pub fn round_trip(&mut self, client: Peer, id: u32, content: &[u8]) {
+    pub(crate) fn round_trip(&mut self, client: Peer, id: u32, content: &[u8]) {
         self.send(client, &Call::new(id, content).bytes());
         self.echo();
         let answer = self.message(client);
@@ -182,7 +182,7 @@ impl World {
     }
 
     /// The only answer that the client has got is the failure, which is counted once more than before.
-    pub fn expect_failure(&mut self, client: Peer, id: u32, failure: Failure, before: u64) {
+    pub(crate) fn expect_failure(&mut self, client: Peer, id: u32, failure: Failure, before: u64) {
         let answer = self.message(client);
         assert_eq!((answer.frame.kind, answer.id()), (Kind::Response, id));
         assert_eq!(answer.frame.status, failure.status(), "{failure}");

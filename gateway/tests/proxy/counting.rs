@@ -7,19 +7,19 @@ thread_local! {
 }
 
 /// Runs `work`, counting what it allocates.
-pub fn watch(work: impl FnOnce()) {
+pub(crate) fn watch(work: impl FnOnce()) {
     let made = allocation_counter::measure(work).count_total;
     COUNT.set(COUNT.get() + made);
 }
 
 /// Runs `work`, not counting what it allocates.
-pub fn pause<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn pause<R>(work: impl FnOnce() -> R) -> R {
     let mut result = None;
     allocation_counter::opt_out(|| result = Some(work()));
     result.expect("it ran")
 }
 
 /// Allocations so far.
-pub fn count() -> u64 {
+pub(crate) fn count() -> u64 {
     COUNT.get()
 }

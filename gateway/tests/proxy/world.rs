@@ -25,7 +25,7 @@ use crate::counting;
 
 /// What happens to a connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// It succeeds.
     Accepts,
     /// It is refused.
@@ -36,7 +36,7 @@ pub enum Reach {
 
 /// One end of a connection, played by the test: a client's, or a server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Peer(pub usize);
+pub(crate) struct Peer(pub usize);
 
 /// A connection as the driver of this world keeps it.
 struct Slot {
@@ -79,19 +79,19 @@ enum Opening {
 }
 
 /// The world.
-pub struct World {
-    pub gateway: Gateway,
-    pub counters: Arc<Counters>,
-    pub pool: Pool,
-    pub now: Time,
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) pool: Pool,
+    pub(crate) now: Time,
     /// Machines are frozen and thawed between inputs, each time with this chance in 256.
-    pub freeze_chance: u64,
+    pub(crate) freeze_chance: u64,
     /// Bytes offered at once; nothing for as much as there is.
-    pub split: Option<usize>,
-    pub connections_max: usize,
-    pub not_yet: usize,
-    pub freezes: usize,
-    pub turns: usize,
+    pub(crate) split: Option<usize>,
+    pub(crate) connections_max: usize,
+    pub(crate) not_yet: usize,
+    pub(crate) freezes: usize,
+    pub(crate) turns: usize,
     random: u64,
     workers: Vec<Worker>,
     slots: Vec<Slot>,
@@ -100,12 +100,12 @@ pub struct World {
 }
 
 /// The address of a server by number.
-pub fn server_address(number: u16) -> SocketAddr {
+pub(crate) fn server_address(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], number))
 }
 
 /// The default plan with `endpoints` servers and without the embedded upstream.
-pub fn plan_of(endpoints: u16) -> Plan {
+pub(crate) fn plan_of(endpoints: u16) -> Plan {
     let mut plan = Plan::default();
     plan.clusters[0].echo = false;
     plan.clusters[0].endpoints =
@@ -115,12 +115,12 @@ pub fn plan_of(endpoints: u16) -> Plan {
 
 impl World {
     /// A world of `plan`.
-    pub fn new(plan: Plan, seed: u64) -> World {
+    pub(crate) fn new(plan: Plan, seed: u64) -> World {
         World::with_pool(plan, seed, Pool::new(1 << 30))
     }
 
     /// A world of `plan` whose buffers come from `pool`.
-    pub fn with_pool(plan: Plan, seed: u64, pool: Pool) -> World {
+    pub(crate) fn with_pool(plan: Plan, seed: u64, pool: Pool) -> World {
         let counters = Counters::new(2);
         let gateway = Gateway::new(Arc::new(plan), Arc::clone(&counters));
         let workers = vec![gateway.local(0), gateway.local(1)];
@@ -144,23 +144,23 @@ impl World {
     }
 
     /// A number from the seed.
-    pub fn random(&mut self) -> u64 {
+    pub(crate) fn random(&mut self) -> u64 {
         next_random(&mut self.random)
     }
 
     /// Only one worker runs everything, so that its pools are the only ones.
-    pub fn one_worker(mut self) -> World {
+    pub(crate) fn one_worker(mut self) -> World {
         self.workers.truncate(1);
         self
     }
 
     /// Says what happens to connects to `address`.
-    pub fn set_reach(&mut self, address: SocketAddr, reach: Reach) {
+    pub(crate) fn set_reach(&mut self, address: SocketAddr, reach: Reach) {
         self.reach.insert(address, reach);
     }
 
     /// Connects to `address` that wait for an answer get one, and later ones do.
-    pub fn let_connect(&mut self, address: SocketAddr) {
+    pub(crate) fn let_connect(&mut self, address: SocketAddr) {
         self.reach.insert(address, Reach::Accepts);
         let waiting = self.slots.iter_mut().filter(|slot| slot.peer == address);
         waiting.for_each(|slot| slot.silent = false);
@@ -168,12 +168,12 @@ impl World {
     }
 
     /// A client connects to `listener`.
-    pub fn connect(&mut self, listener: u16) -> Peer {
+    pub(crate) fn connect(&mut self, listener: u16) -> Peer {
         self.connect_from(listener, [127, 0, 0, 1])
     }
 
     /// A client connects to `listener` from `source`.
-    pub fn connect_from(&mut self, listener: u16, source: [u8; 4]) -> Peer {
+    pub(crate) fn connect_from(&mut self, listener: u16, source: [u8; 4]) -> Peer {
         let peer = SocketAddr::from((source, 40_000));
         let worker = self.pick_worker();
         let machine = self.gateway.accept(&mut self.workers[worker], listener, peer);
@@ -187,89 +187,89 @@ impl World {
     }
 
     /// The servers' ends of all connections that were opened, in order.
-    pub fn servers(&self) -> Vec<Peer> {
+    pub(crate) fn servers(&self) -> Vec<Peer> {
         let opened = |at: &usize| self.slots[*at].listener.is_none() && self.slots[*at].opening.is_none();
         (0..self.slots.len()).filter(opened).map(Peer).collect()
     }
 
     /// The servers' ends that are still open.
-    pub fn open_servers(&self) -> Vec<Peer> {
+    pub(crate) fn open_servers(&self) -> Vec<Peer> {
         self.servers().into_iter().filter(|peer| self.slots[peer.0].closed.is_none()).collect()
     }
 
     /// The only open server's end.
-    pub fn server(&self) -> Peer {
+    pub(crate) fn server(&self) -> Peer {
         let open = self.open_servers();
         assert_eq!(open.len(), 1, "one server's connection is open");
         open[0]
     }
 
     /// The address that a server's end was opened to.
-    pub fn address_of(&self, peer: Peer) -> SocketAddr {
+    pub(crate) fn address_of(&self, peer: Peer) -> SocketAddr {
         self.slots[peer.0].peer
     }
 
     /// The peer sends.
-    pub fn send(&mut self, peer: Peer, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, peer: Peer, bytes: &[u8]) {
         self.slots[peer.0].network.extend(bytes);
         self.run();
     }
 
     /// The peer sends, and nothing runs yet.
-    pub fn send_later(&mut self, peer: Peer, bytes: &[u8]) {
+    pub(crate) fn send_later(&mut self, peer: Peer, bytes: &[u8]) {
         self.slots[peer.0].network.extend(bytes);
     }
 
     /// The peer says that it will send no more.
-    pub fn end(&mut self, peer: Peer) {
+    pub(crate) fn end(&mut self, peer: Peer) {
         self.slots[peer.0].peer_ended = true;
         self.run();
     }
 
     /// The connection breaks.
-    pub fn cut(&mut self, peer: Peer) {
+    pub(crate) fn cut(&mut self, peer: Peer) {
         self.lose(peer.0, Lost::Reset);
         self.run();
     }
 
     /// What the peer has got since it was last asked.
-    pub fn take(&mut self, peer: Peer) -> Vec<u8> {
+    pub(crate) fn take(&mut self, peer: Peer) -> Vec<u8> {
         std::mem::take(&mut self.slots[peer.0].received)
     }
 
     /// The peer takes only so many bytes more; nothing for all.
-    pub fn set_window(&mut self, peer: Peer, window: Option<usize>) {
+    pub(crate) fn set_window(&mut self, peer: Peer, window: Option<usize>) {
         self.slots[peer.0].window = window;
         self.run();
     }
 
     /// Bytes that wait for the peer to take them.
-    pub fn queued(&self, peer: Peer) -> usize {
+    pub(crate) fn queued(&self, peer: Peer) -> usize {
         self.slots[peer.0].queued.len()
     }
 
     /// Bytes that the peer sent and nobody read.
-    pub fn unread(&self, peer: Peer) -> usize {
+    pub(crate) fn unread(&self, peer: Peer) -> usize {
         self.slots[peer.0].network.len() + self.slots[peer.0].tail.len()
     }
 
     /// Whether the machine reads.
-    pub fn is_reading(&self, peer: Peer) -> bool {
+    pub(crate) fn is_reading(&self, peer: Peer) -> bool {
         self.slots[peer.0].reading
     }
 
     /// Whether the gateway said that it will send no more.
-    pub fn is_shut(&self, peer: Peer) -> bool {
+    pub(crate) fn is_shut(&self, peer: Peer) -> bool {
         self.slots[peer.0].shut || self.slots[peer.0].closed.is_some()
     }
 
     /// Requests in flight as published.
-    pub fn in_flight(&self, peer: Peer) -> u32 {
+    pub(crate) fn in_flight(&self, peer: Peer) -> u32 {
         self.slots[peer.0].in_flight
     }
 
     /// Why the connection is closed, if it is: the gateway's own reason.
-    pub fn reason(&self, peer: Peer) -> Option<CloseReason> {
+    pub(crate) fn reason(&self, peer: Peer) -> Option<CloseReason> {
         match self.slots[peer.0].closed? {
             CloseCause::Machine(index) => CloseReason::from_index(usize::from(index)),
             CloseCause::Lost(_) => Some(CloseReason::PeerReset),
@@ -278,12 +278,12 @@ impl World {
     }
 
     /// Whether the connection is closed.
-    pub fn is_closed(&self, peer: Peer) -> bool {
+    pub(crate) fn is_closed(&self, peer: Peer) -> bool {
         self.slots[peer.0].closed.is_some()
     }
 
     /// The machine of a peer's connection as plain data.
-    pub fn frozen(&self, peer: Peer) -> Frozen {
+    pub(crate) fn frozen(&self, peer: Peer) -> Frozen {
         match self.slots[peer.0].machine.as_ref().expect("the connection is open").freeze() {
             Freeze::Frozen(frozen) => frozen,
             Freeze::NotYet { why } => panic!("{why}"),
@@ -291,7 +291,7 @@ impl World {
     }
 
     /// Mail from the control plane to every open connection.
-    pub fn tell_all(&mut self, mail: impl Fn() -> Mail) {
+    pub(crate) fn tell_all(&mut self, mail: impl Fn() -> Mail) {
         for at in 0..self.slots.len() {
             if self.slots[at].machine.is_some() {
                 self.slots[at].inbox.push_back((Address::OUTSIDE, false, mail()));
@@ -301,32 +301,32 @@ impl World {
     }
 
     /// Drains the whole gateway within `ms`.
-    pub fn drain(&mut self, ms: u64) {
+    pub(crate) fn drain(&mut self, ms: u64) {
         let deadline = self.now.after_ms(ms);
         self.gateway.begin_drain(deadline);
         self.tell_all(|| Mail::Drain { deadline });
     }
 
-    pub fn total(&self, what: Count) -> u64 {
+    pub(crate) fn total(&self, what: Count) -> u64 {
         self.counters.total(what)
     }
 
-    pub fn failures(&self, failure: Failure) -> u64 {
+    pub(crate) fn failures(&self, failure: Failure) -> u64 {
         self.counters.failures(failure)
     }
 
-    pub fn closes(&self, reason: CloseReason) -> u64 {
+    pub(crate) fn closes(&self, reason: CloseReason) -> u64 {
         self.counters.closes(reason)
     }
 
     /// Requests in flight and bytes queued at all endpoints of a cluster.
-    pub fn held(&self, cluster: usize) -> (usize, usize) {
+    pub(crate) fn held(&self, cluster: usize) -> (usize, usize) {
         let views = self.gateway.endpoints(cluster, self.now);
         (views.iter().map(|view| view.requests).sum(), views.iter().map(|view| view.output_bytes).sum())
     }
 
     /// Moves the clock, with everything that falls due on the way.
-    pub fn advance(&mut self, ms: u64) {
+    pub(crate) fn advance(&mut self, ms: u64) {
         let target = self.now.after_ms(ms);
         self.run();
         while let Some(due) = self.slots.iter().filter_map(Slot::next_due).min().filter(|due| *due <= target)
@@ -339,7 +339,7 @@ impl World {
     }
 
     /// Runs turns until nothing is left to do.
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         for _ in 0..TURNS_MAX {
             let now = self.now;
             let ready: Vec<_> = (0..self.slots.len()).filter(|at| self.slots[*at].is_ready(now)).collect();

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use mio::net::TcpListener;
 
-use crate::driver::admission::{ACCEPT_BUDGET, Attempt, refuse};
+use crate::driver::admission::{ACCEPT_BUDGET, Admission, Attempt, refuse};
 use crate::driver::core::Core;
 use crate::driver::epoll::hub::{Hub, Own};
 use crate::machine::Application;
@@ -88,8 +88,9 @@ fn admit<A: Application>(
     if hub.is_stopping() {
         return refuse(stream);
     }
-    if !hub.sources.admit(peer.ip()) {
-        hub.accepts.refused_source.add_shared(1);
+    let admission = hub.admitted.admit(peer.ip());
+    if admission != Admission::Granted {
+        hub.accepts.refuse(admission);
         return refuse(stream);
     }
     let own = Own { stream: Some(stream), ..Own::new(Core::accepted()) };
@@ -100,8 +101,8 @@ fn admit<A: Application>(
             queue(home, hub.table.requeue(held, Causes::AGAIN));
         }
         Err(newcomer) => {
-            hub.accepts.refused_limit.add_shared(1);
-            hub.sources.forget(peer.ip());
+            hub.accepts.refuse(Admission::LimitReached);
+            hub.admitted.forget(peer.ip());
             newcomer.own.stream.into_iter().for_each(refuse);
         }
     }

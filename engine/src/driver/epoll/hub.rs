@@ -14,7 +14,7 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 
 use crate::buf::Pool;
-use crate::driver::admission::{AcceptCounts, Gate, Sources};
+use crate::driver::admission::{AcceptCounts, Admitted, Gate};
 use crate::driver::core::Core;
 use crate::machine::{Address, Application};
 use crate::options::{Dispatch, Mode, Options};
@@ -58,8 +58,8 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) depot: ArrayQueue<Box<Node<A::Mail>>>,
     /// Slots that reactor threads found; used with `Dispatch::Handoff` only.
     pub(crate) handoff: Option<ArrayQueue<u32>>,
-    /// Connections per source address.
-    pub(crate) sources: Sources,
+    /// Accepted connections, in all and per source address.
+    pub(crate) admitted: Admitted,
     /// Whether descriptors are wanting.
     pub(crate) gate: Gate,
     /// What accepting has come to.
@@ -159,7 +159,7 @@ impl<A: Application> Hub<A> {
         seats: Box<[CachePadded<WorkerSeat>]>,
         listeners: usize,
     ) -> std::io::Result<Hub<A>> {
-        let table = Table::new(options.connections_max);
+        let table = Table::new(options.slots_max());
         let reactors = (0..options.reactors.max(1)).map(|_| Reactor::new().map(CachePadded::new));
         let handoff = options.mode == Mode::Raw(Dispatch::Handoff);
         Ok(Hub {
@@ -168,7 +168,7 @@ impl<A: Application> Hub<A> {
             workers: seats,
             depot: ArrayQueue::new(DEPOT_NODES),
             handoff: handoff.then(|| ArrayQueue::new(table.slots_max())),
-            sources: Sources::new(options.connections_per_source_max),
+            admitted: Admitted::new(options.connections_max, options.connections_per_source_max),
             gate: Gate::new(),
             accepts: AcceptCounts::default(),
             stranded: Counter::default(),

@@ -223,6 +223,7 @@ mod tests {
     use crossbeam::utils::CachePadded;
 
     use super::*;
+    use crate::driver::admission::Admission;
     use crate::driver::core::Core;
     use crate::driver::epoll::hub::{Own, WorkerSeat};
     use crate::driver::epoll::outbox::Outbox;
@@ -300,6 +301,7 @@ mod tests {
             stream.set_nonblocking(true).expect("a plain option");
             let fd = std::os::fd::AsRawFd::as_raw_fd(&stream);
             let own = Own { stream: Some(stream), ..Own::new(Core::accepted()) };
+            assert_eq!(self.hub.admitted.admit(peer.ip()), Admission::Granted);
             let newcomer = Newcomer { own, home: 0, peer: Some(peer), listener: 0 };
             let (held, address) = self.hub.table.claim(self.hub.clock.now(), newcomer).ok().expect("room");
             self.hub.note_home(0, 1);

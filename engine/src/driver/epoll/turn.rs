@@ -6,6 +6,7 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -13,7 +14,7 @@ use crate::driver::core::{Core, FlushEnd, Here, ReadEnd, lost_by};
 use crate::driver::epoll::hub::{Hub, Own};
 use crate::driver::epoll::outbox::{Outbox, TurnPort};
 use crate::driver::kit::Kit;
-use crate::machine::{Address, Application, Closed, Lost, OpenError};
+use crate::machine::{Address, Application, Closed, Effects, Lost, OpenError};
 use crate::slot::shared::Shared;
 use crate::slot::table::Held;
 use crate::slot::word::Causes;
@@ -46,8 +47,33 @@ impl<A: Application> Runner<A> {
         &self.hub.workers[self.number].counts
     }
 
-    /// Runs a held slot for `causes` (O2).
+    /// Runs a held slot for `causes` (O2). A machine that panics ends its own connection: nothing of its call may reach
+    /// the next one on this thread.
     pub(crate) fn turn(&mut self, held: &mut Held, causes: Causes) {
+        let turn = AssertUnwindSafe(|| self.unguarded_turn(held, causes));
+        if catch_unwind(turn).is_err() {
+            self.give_up(held);
+        }
+    }
+
+    /// Ends the turn of a held slot (O3): flush, arm while still running, release last.
+    pub(crate) fn finish(&mut self, mut held: Held) {
+        let flush = AssertUnwindSafe(|| self.flush(&mut held));
+        if catch_unwind(flush).is_err() {
+            self.give_up(&mut held);
+        }
+        self.let_go(held);
+    }
+
+    /// The end of a connection whose machine panicked; what it wanted is forgotten.
+    fn give_up(&mut self, held: &mut Held) {
+        self.kit.effects = Effects::default();
+        if let Some((_, own)) = self.hub.table.parts(held) {
+            own.core.give_up();
+        }
+    }
+
+    fn unguarded_turn(&mut self, held: &mut Held, causes: Causes) {
         let Runner { hub, kit, out, now, read_bytes, number } = self;
         let (hub, now) = (&**hub, *now);
         let counts = &hub.workers[*number].counts;
@@ -96,17 +122,23 @@ impl<A: Application> Runner<A> {
         }
     }
 
-    /// Ends the turn of a held slot (O3): flush, arm while still running, release last.
-    pub(crate) fn finish(&mut self, mut held: Held) {
+    /// Writes what is queued, and tells the machine.
+    fn flush(&mut self, held: &mut Held) {
         let Runner { hub, kit, out, now, .. } = self;
         let (hub, now) = (&**hub, *now);
+        let me = hub.table.address(held);
+        let Some((shared, own)) = hub.table.parts(held) else { return };
+        let here = here(me, shared, now);
+        flush(own, &here, kit, &mut TurnPort { hub, out, shared, me, now });
+    }
+
+    fn let_go(&mut self, mut held: Held) {
+        let Runner { hub, kit, out, now, .. } = self;
+        let hub = &**hub;
         let me = hub.table.address(&held);
         let Some((shared, own)) = hub.table.parts(&mut held) else {
             return self.release_empty(held);
         };
-        let here = here(me, shared, now);
-        let port = &mut TurnPort { hub, out, shared, me, now };
-        flush(own, &here, kit, port);
         if own.core.is_over() {
             return self.close(held);
         }
@@ -115,7 +147,7 @@ impl<A: Application> Runner<A> {
         own.core.unload(kit);
         let (deadline, home) = (own.core.deadline(), shared.home());
         if deadline.0 != shared.deadline.load(Relaxed)
-            && let Some(tick) = timer::file(shared, deadline, Tick::floor(now))
+            && let Some(tick) = timer::file(shared, deadline, Tick::floor(*now))
         {
             out.hints.push((home, me.index, tick));
         }
@@ -179,7 +211,7 @@ impl<A: Application> Runner<A> {
         let record = Closed::of(me, shared, cause, connected, now);
         hub.note_home(shared.home(), -1);
         if record.listener.is_some() {
-            hub.sources.forget(shared.peer().ip());
+            hub.admitted.forget(shared.peer().ip());
         }
         let own = hub.table.end(&mut held).expect("its parts were just looked at");
         out.bounce_all(hub.table.take_mail(&held), hub, &mut kit.local, counts);

@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep};
 use super::hub::{Hub, Order, Own};
 use super::stop::Stop;
 use super::worker::Worker;
-use crate::driver::admission::{ACCEPT_BUDGET, Attempt, refuse};
+use crate::driver::admission::{ACCEPT_BUDGET, Admission, Attempt, refuse};
 use crate::driver::core::Core;
 use crate::machine::Application;
 use crate::options::Accept;
@@ -137,8 +137,9 @@ impl<A: Application> Acceptor<A> {
     /// Takes a connection in, or resets it at a limit.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let hub = &self.worker.hub;
-        if !hub.sources.admit(peer.ip()) {
-            hub.accepting.refused_source.add_shared(1);
+        let admission = hub.admitted.admit(peer.ip());
+        if admission != Admission::Granted {
+            hub.accepting.refuse(admission);
             return refuse(stream);
         }
         let home = self.home();
@@ -149,8 +150,8 @@ impl<A: Application> Acceptor<A> {
             Ok(address) if home == self.worker.number => self.worker.spawn(address),
             Ok(address) => hub.seats[home].order(Order::Run(address)),
             Err(mut newcomer) => {
-                hub.accepting.refused_limit.add_shared(1);
-                hub.sources.forget(peer.ip());
+                hub.accepting.refuse(Admission::LimitReached);
+                hub.admitted.forget(peer.ip());
                 if let Some(stream) = newcomer.own.accepted.take() {
                     refuse(stream);
                 }

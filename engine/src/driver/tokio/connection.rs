@@ -150,10 +150,11 @@ impl<A: Application> Connection<A> {
         hub.wakers.set(self.address.index, None);
         drop(hub.table.end(&mut held));
         loop {
+            // Causes first: what bounces to this very slot while its mail is sent back is a cause of its own.
+            hub.table.take_causes(&held);
             for node in hub.table.take_mail(&held) {
                 worker.bounce(node, kit);
             }
-            hub.table.take_causes(&held);
             match hub.table.release(held) {
                 Ok(()) => break,
                 Err(back) => held = back,
@@ -174,7 +175,7 @@ impl<A: Application> Connection<A> {
         let cause = own.core.end().unwrap_or(CloseCause::Lost(Lost::Broken));
         let record = Closed::of(self.address, shared, cause, !own.core.is_connecting(), now);
         if let (Some(_), Some(peer)) = (record.listener, record.peer) {
-            hub.sources.forget(peer.ip());
+            hub.admitted.forget(peer.ip());
         }
         hub.app.closed(&mut kit.local, &record);
         own.core.is_abort() || own.core.end().is_none()

@@ -11,7 +11,7 @@ use crossbeam::utils::CachePadded;
 
 use super::wakers::Wakers;
 use crate::buf::Pool;
-use crate::driver::admission::{AcceptCounts, Gate, Sources};
+use crate::driver::admission::{AcceptCounts, Admitted, Gate};
 use crate::driver::core::Core;
 use crate::machine::{Address, Application};
 use crate::options::Options;
@@ -37,7 +37,7 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) pool: Pool,
     pub(crate) clock: Clock,
     pub(crate) seats: Box<[CachePadded<Seat>]>,
-    pub(crate) sources: Sources,
+    pub(crate) admitted: Admitted,
     pub(crate) accepting: AcceptCounts,
     pub(crate) gate: Gate,
     /// Listeners that still may bring connections.
@@ -100,7 +100,7 @@ impl Seat {
 impl<A: Application> Hub<A> {
     /// The shared part of an engine with `options`.
     pub(crate) fn new(app: Arc<A>, options: Options) -> Hub<A> {
-        let table = Table::new(options.connections_max);
+        let table = Table::new(options.slots_max());
         Hub {
             app,
             wakers: Wakers::new(table.slots_max()),
@@ -108,7 +108,7 @@ impl<A: Application> Hub<A> {
             pool: Pool::new(options.buffer_bytes_max),
             clock: Clock::start(),
             seats: (0..options.workers.max(1)).map(|_| CachePadded::new(Seat::default())).collect(),
-            sources: Sources::new(options.connections_per_source_max),
+            admitted: Admitted::new(options.connections_max, options.connections_per_source_max),
             accepting: AcceptCounts::default(),
             gate: Gate::new(),
             acceptors: AtomicUsize::new(0),

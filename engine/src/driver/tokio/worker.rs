@@ -201,10 +201,11 @@ impl<A: Application> Worker<A> {
         }
         let kit = &mut *self.kit.borrow_mut();
         loop {
+            // Causes first, as at the end of a connection.
+            table.take_causes(&held);
             for node in table.take_mail(&held) {
                 self.bounce(node, kit);
             }
-            table.take_causes(&held);
             match table.release(held) {
                 Ok(()) => return,
                 Err(back) => held = back,

@@ -5,9 +5,9 @@
 //! `access` writes lines, `requests` is what the client sends, `answers` what it is sent, `clock` every deadline, `frozen` the machine as data.
 
 mod access;
-mod requests;
 mod answers;
 mod clock;
+mod requests;
 mod frozen;
 
 use bowline_engine::buf::Pressure;
