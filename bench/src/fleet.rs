@@ -30,6 +30,8 @@ use crate::clock::Clock;
 use crate::host::Signals;
 use crate::ledger::Ledger;
 use crate::pace::Pace;
+use crate::pace::Schedule;
+use crate::pace::Share;
 use crate::trouble::Trouble;
 use crate::verify::Verifier;
 use crate::wire::Inbox;
@@ -65,8 +67,16 @@ pub struct Fleet {
     unwritten_bytes: usize,
     dirty: VecDeque<usize>,
     interrupted: bool,
+    heartbeats: Option<Heartbeats>,
     read: Vec<u8>,
     content: Vec<u8>,
+}
+
+/// Heartbeats beside the requests: evenly spread, each connection in turn.
+#[derive(Debug)]
+struct Heartbeats {
+    schedule: Schedule,
+    turn: usize,
 }
 
 #[derive(Debug)]
@@ -118,6 +128,7 @@ impl Fleet {
             unwritten_bytes: 0,
             dirty: VecDeque::new(),
             interrupted: false,
+            heartbeats: None,
             read: vec![0; READ_BYTES],
             content: Vec::new(),
         })
@@ -126,6 +137,21 @@ impl Fleet {
     /// The time on the fleet's clock.
     pub fn now_ns(&self) -> u64 {
         self.clock.now_ns()
+    }
+
+    /// From now on every connection sends a heartbeat each `every`, until the fleet is drained.
+    pub fn send_heartbeats(&mut self, every: Duration) {
+        let rate = self.connections.len() as f64 / every.as_secs_f64();
+        if rate > 0.0 && rate.is_finite() {
+            self.heartbeats =
+                Some(Heartbeats { schedule: Schedule::new(self.now_ns(), rate, Share::WHOLE), turn: 0 });
+        }
+    }
+
+    /// The own address of each connection, `None` for one that is gone.
+    pub fn local_addresses(&self) -> Vec<Option<SocketAddr>> {
+        let local = |connection: &Connection| connection.stream.as_ref()?.local_addr().ok();
+        self.connections.iter().map(local).collect()
     }
 
     /// Whether SIGTERM or SIGINT came.
@@ -138,7 +164,7 @@ impl Fleet {
         let deadline_ns = self.now_ns() + CONNECT_NS_MAX;
         while self.next_to_open < self.connections.len() || self.opening > 0 {
             if self.interrupted {
-                return Err(Trouble::Broken("interrupted while connecting".into()));
+                return Err(Trouble::Interrupted);
             }
             if self.now_ns() >= deadline_ns {
                 return Err(Trouble::Broken(format!(
@@ -228,6 +254,7 @@ impl Fleet {
     /// Sends no more and waits for what is outstanding; what has not come after `grace` is lost. Listens a little longer
     /// than needed, so that second answers are heard.
     pub fn drain(&mut self, grace: Duration) -> Result<(), Trouble> {
+        self.heartbeats = None;
         let deadline_ns = self.now_ns() + grace.as_nanos() as u64;
         let mut heard = self.outstanding == 0;
         let mut until_ns = if heard { self.now_ns() + LINGER_NS } else { deadline_ns };
@@ -240,6 +267,7 @@ impl Fleet {
         }
         for connection in &mut self.connections {
             self.verifier.tally.lost += connection.ledger.give_up() as u64;
+            self.verifier.tally.lost += u64::from(connection.ledger.give_up_heartbeat());
         }
         self.outstanding = 0;
         Ok(())
@@ -247,13 +275,16 @@ impl Fleet {
 
     /// One round of the loop: what is due goes out, then events are waited for until `until_ns` at most.
     fn turn(&mut self, pace: &mut Pace, until_ns: u64) -> Result<(), Trouble> {
-        self.send_due(pace)?;
+        self.send_due(pace);
+        self.send_due_heartbeats();
         while let Some(index) = self.dirty.pop_front() {
             self.connections[index].dirty = false;
             self.flush(index);
         }
         let now_ns = self.now_ns();
-        self.alarm.set(now_ns, pace.next_ns().map_or(until_ns, |next| next.min(until_ns)))?;
+        let heartbeat_ns = self.heartbeats.as_ref().map(|heartbeats| heartbeats.schedule.next_ns());
+        let next_ns = [pace.next_ns(), heartbeat_ns].into_iter().flatten().fold(until_ns, u64::min);
+        self.alarm.set(now_ns, next_ns)?;
         match self.poll.poll(&mut self.events, Some(POLL_MAX)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other.map_err(Trouble::doing("waiting for events"))?,
@@ -270,14 +301,14 @@ impl Fleet {
         Ok(())
     }
 
-    fn send_due(&mut self, pace: &mut Pace) -> Result<(), Trouble> {
+    fn send_due(&mut self, pace: &mut Pace) {
         let now_ns = self.now_ns();
         match pace {
-            Pace::Open { schedule, turn } => {
+            Pace::Open { schedule, picks } => {
                 while let Some(intended_ns) = schedule.take_due(now_ns) {
-                    let index = *turn;
-                    *turn = (index + 1) % self.connections.len();
-                    self.send(index, intended_ns);
+                    if let Some(index) = picks.take() {
+                        self.send(index, intended_ns);
+                    }
                 }
             }
             Pace::Each { next, in_flight_max } => {
@@ -288,7 +319,37 @@ impl Fleet {
             }
             Pace::Rest | Pace::Closed { .. } => {}
         }
-        Ok(())
+    }
+
+    /// A connection whose last heartbeat still waits sends none, and is not counted as silent: the one that waits is.
+    fn send_due_heartbeats(&mut self) {
+        let now_ns = self.now_ns();
+        let Some(mut heartbeats) = self.heartbeats.take() else { return };
+        while heartbeats.schedule.take_due(now_ns).is_some() {
+            let index = heartbeats.turn;
+            heartbeats.turn = (index + 1) % self.connections.len();
+            self.send_heartbeat(index);
+        }
+        self.heartbeats = Some(heartbeats);
+    }
+
+    fn send_heartbeat(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if !connection.open || self.unwritten_bytes > UNWRITTEN_BYTES_MAX {
+            return;
+        }
+        let Some(id) = connection.ledger.send_heartbeat() else { return };
+        let before = connection.out.len();
+        self.verifier.shape().append_heartbeat(id, &mut connection.out);
+        self.unwritten_bytes += connection.out.len() - before;
+        self.verifier.tally.heartbeats_sent += 1;
+        self.note_dirty(index);
+    }
+
+    fn note_dirty(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.connections[index].dirty, true) {
+            self.dirty.push_back(index);
+        }
     }
 
     /// In a closed loop, gives a connection as many requests as it may have in flight.
@@ -322,10 +383,7 @@ impl Fleet {
         self.unwritten_bytes += connection.out.len() - before;
         self.outstanding += 1;
         self.verifier.tally.sent += 1;
-        if !connection.dirty {
-            connection.dirty = true;
-            self.dirty.push_back(index);
-        }
+        self.note_dirty(index);
         true
     }
 
@@ -445,6 +503,7 @@ impl Fleet {
         connection.out = Vec::new();
         connection.written = 0;
         let lost = connection.ledger.give_up();
+        self.verifier.tally.lost += u64::from(connection.ledger.give_up_heartbeat());
         self.outstanding -= lost;
         self.verifier.tally.lost += lost as u64;
         self.verifier.tally.connections_lost += 1;

@@ -20,6 +20,8 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SfdFlags;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::getppid;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::trouble::Trouble;
 
@@ -64,6 +66,48 @@ fn parse_schedstat(text: &str) -> Option<u64> {
     let mut numbers = text.split_ascii_whitespace();
     let ns = numbers.next()?.parse().ok()?;
     (numbers.count() == 2).then_some(ns)
+}
+
+/// How a process tree spent its time, in detail. The kernel counts user and system time by its own estimate of their parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// In ns, in steps of 10 ms.
+    pub user_ns: u64,
+    /// In ns, in steps of 10 ms.
+    pub system_ns: u64,
+    /// How often a thread gave up its CPU to wait.
+    pub waits: u64,
+    /// How often a thread had to give up its CPU.
+    pub preemptions: u64,
+}
+
+/// The usage of processes that [`tree`] gave; those that ended meanwhile count nothing.
+pub fn usage_of_members(members: &[u32]) -> Usage {
+    let mut sum = Usage::default();
+    for member in members {
+        let stat = fs::read_to_string(format!("/proc/{member}/stat")).unwrap_or_default();
+        let (user_ns, system_ns) = parse_times(&stat).unwrap_or_default();
+        sum.user_ns += user_ns;
+        sum.system_ns += system_ns;
+        let Ok(tasks) = fs::read_dir(format!("/proc/{member}/task")) else { continue };
+        for task in tasks.flatten() {
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            sum.waits += number_line(&status, "voluntary_ctxt_switches:").unwrap_or(0);
+            sum.preemptions += number_line(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+        }
+    }
+    sum
+}
+
+/// User and system time, the 14th and 15th field of a `stat`.
+fn parse_times(text: &str) -> Option<(u64, u64)> {
+    let mut fields = text.rsplit_once(") ")?.1.split(' ').skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok()?.checked_mul(TICK_NS);
+    Some((ticks()?, ticks()?))
+}
+
+fn number_line(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 /// User memory of a process tree.
@@ -151,6 +195,39 @@ fn parse_stat_idle(text: &str) -> Option<Idle> {
     let cores = text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
     let switches = text.lines().find_map(|line| line.strip_prefix("ctxt "))?.trim().parse().ok()?;
     Some(Idle { ns: idle.checked_mul(TICK_NS)?, cores: cores as u64, switches })
+}
+
+/// What a figure depends on, as far as a machine can say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The processor's name.
+    pub processor: String,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// In bytes.
+    pub memory_bytes: u64,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Open files that a process may have.
+    pub descriptors: u64,
+    /// Whether others are there: the load of the last minute when the run began.
+    pub load: String,
+}
+
+/// This machine.
+pub fn facts() -> Result<Facts, Trouble> {
+    let read = |path: &str| fs::read_to_string(path).map_err(Trouble::doing(format!("reading {path}")));
+    let processors = read("/proc/cpuinfo")?;
+    let name = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let memory = read("/proc/meminfo")?;
+    Ok(Facts {
+        processor: name.map_or("unknown", |(_, name)| name).trim().to_owned(),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory_bytes: kib_line(&memory, "MemTotal:").ok_or_else(|| unreadable("meminfo", &memory))?,
+        kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        descriptors: raise_descriptor_limit()?,
+        load: read("/proc/loadavg")?.split(' ').next().unwrap_or_default().to_owned(),
+    })
 }
 
 /// How many descriptors a process has open.
@@ -307,6 +384,17 @@ mod tests {
     }
 
     #[test]
+    fn stat_and_status_say_how_time_was_spent() {
+        let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 25 17 0 0 20 0\n";
+        assert_eq!(parse_times(stat), Some((25 * TICK_NS, 17 * TICK_NS)));
+        assert_eq!(parse_times("12 (a) S 1 2"), None);
+        let status = "Name:\ta\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
+        assert_eq!(number_line(status, "voluntary_ctxt_switches:"), Some(150));
+        assert_eq!(number_line(status, "nonvoluntary_ctxt_switches:"), Some(545));
+        assert_eq!(number_line(status, "other:"), None);
+    }
+
+    #[test]
     fn sockstat_counts_pages() {
         let text = "sockets: used 100\nTCP: inuse 5 orphan 0 tw 0 alloc 7 mem 3\nUDP: inuse 1 mem 2\n";
         assert_eq!(parse_sockstat(text), Some(3 * PAGE_BYTES));
@@ -324,6 +412,13 @@ mod tests {
         let memory = memory_of_tree(pid).expect("it lives");
         assert!(memory.anonymous_bytes > 0 && memory.pss_bytes > 0);
         assert!(descriptors_of(pid).expect("it lives") >= 3);
+    }
+
+    #[test]
+    fn the_machine_has_processors_memory_and_a_kernel() {
+        let facts = facts().expect("this is Linux");
+        assert!(facts.cores >= 1 && facts.memory_bytes > 1 << 20 && facts.descriptors > 3);
+        assert!(!facts.kernel.is_empty() && !facts.processor.is_empty() && !facts.load.is_empty());
     }
 
     #[test]

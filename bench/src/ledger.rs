@@ -14,6 +14,9 @@ pub struct Ledger {
     open: usize,
     /// Requests sent so far.
     sent: u64,
+    /// The heartbeat that waits for its answer; at most one does.
+    heartbeat: Option<u32>,
+    heartbeats: u32,
 }
 
 /// What an id turned out to be.
@@ -33,7 +36,7 @@ pub enum Answer {
 impl Ledger {
     /// A ledger whose first request has this id.
     pub fn starting_at(first: u32) -> Self {
-        Self { first, waiting: VecDeque::new(), open: 0, sent: 0 }
+        Self { first, waiting: VecDeque::new(), open: 0, sent: 0, heartbeat: None, heartbeats: 0 }
     }
 
     /// Notes a request and gives its id.
@@ -66,6 +69,25 @@ impl Ledger {
         Answer::First { intended_ns }
     }
 
+    /// Notes a heartbeat and gives its id, unless one waits already.
+    pub fn send_heartbeat(&mut self) -> Option<u32> {
+        if self.heartbeat.is_some() {
+            return None;
+        }
+        self.heartbeats += 1;
+        self.heartbeat = Some(HEARTBEAT_IDS | self.heartbeats);
+        self.heartbeat
+    }
+
+    /// Notes the answer to a heartbeat; false when none waits with this id.
+    pub fn answer_heartbeat(&mut self, id: u32) -> bool {
+        let waits = self.heartbeat == Some(id);
+        if waits {
+            self.heartbeat = None;
+        }
+        waits
+    }
+
     /// Unanswered requests.
     pub fn open(&self) -> usize {
         self.open
@@ -82,10 +104,17 @@ impl Ledger {
         self.waiting.clear();
         std::mem::take(&mut self.open)
     }
+
+    /// Gives up the heartbeat that waits; false when there is none.
+    pub fn give_up_heartbeat(&mut self) -> bool {
+        self.heartbeat.take().is_some()
+    }
 }
 
 /// Stands for an intended time in the entry of an answered request.
 const ANSWERED: u64 = u64::MAX;
+/// Ids of heartbeats are apart from those of requests, which begin low and stay there in any run of bounded length.
+const HEARTBEAT_IDS: u32 = 1 << 31;
 /// Most entries of one connection.
 const WAITING_MAX: usize = 1 << 17;
 
@@ -138,6 +167,20 @@ mod tests {
         assert_eq!(ledger.give_up(), 2);
         assert_eq!(ledger.answer(ids[0]), Answer::Again);
         assert_eq!(ledger.send(5), 4);
+    }
+
+    #[test]
+    fn one_heartbeat_at_a_time_is_answered_once() {
+        let mut ledger = Ledger::starting_at(1);
+        let first = ledger.send_heartbeat().expect("none waits");
+        assert_eq!(ledger.send_heartbeat(), None);
+        assert!(!ledger.answer_heartbeat(first + 1));
+        assert!(ledger.answer_heartbeat(first));
+        assert!(!ledger.answer_heartbeat(first), "a second answer");
+        let second = ledger.send_heartbeat().expect("none waits");
+        assert_ne!(first, second);
+        assert!(ledger.give_up_heartbeat() && !ledger.give_up_heartbeat());
+        assert_eq!(ledger.open(), 0, "heartbeats are no requests");
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub mod clock;
 
 pub mod backend;
 
+#[path = "../reference/mod.rs"]
+pub mod reference;
+
+pub mod admin;
+
 pub mod fleet;
 
 pub mod load;
@@ -31,5 +36,7 @@ pub mod spawn;
 pub mod report;
 
 pub mod scenario;
+
+pub mod results;
 
 pub mod cli;

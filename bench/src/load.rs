@@ -1,15 +1,18 @@
 //! Owns a load run in one process: open, touch every connection once, warm up, measure between two marks, drain. The marks
 //! are given to the caller, who samples CPU there. What a process found is an [`Outcome`], which can travel and be merged.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::admin;
 use crate::fleet::Fleet;
 use crate::fleet::FleetOptions;
 use crate::host;
 use crate::pace::Pace;
+use crate::pace::Picks;
 use crate::pace::Schedule;
 use crate::pace::Share;
 use crate::stats::Latency;
@@ -30,7 +33,20 @@ pub enum Loop {
     Open {
         /// Per second.
         rate: f64,
+        /// Per second before the measurement, when it should begin with a step.
+        warmup_rate: Option<f64>,
     },
+}
+
+/// Some connections that take more than their part of an open loop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Skew {
+    /// Of 100 connections.
+    pub connections_of_100: u32,
+    /// Of 100 requests.
+    pub requests_of_100: u32,
+    /// Where to ask which connections are on reactor 0, so that all of them are; every so-manyth otherwise.
+    pub admin: Option<SocketAddr>,
 }
 
 /// What one process does.
@@ -42,6 +58,10 @@ pub struct LoadOptions {
     pub shape: ShapeOptions,
     /// Their order.
     pub requests: Loop,
+    /// Who takes more than its part.
+    pub skew: Option<Skew>,
+    /// How often each connection sends a heartbeat beside its requests.
+    pub heartbeat_every: Option<Duration>,
     /// The part of an open loop that this process carries.
     pub share: Share,
     /// Before the measurement.
@@ -100,15 +120,17 @@ pub fn run(options: &LoadOptions, marks: &mut dyn Marks) -> Result<Outcome, Trou
     fleet.connect()?;
     touch(&mut fleet, options.grace)?;
     marks.on_connected()?;
-    let mut pace = match options.requests {
-        Loop::Closed { in_flight } => Pace::Closed { in_flight, left: None },
-        Loop::Open { rate } => {
-            Pace::Open { schedule: Schedule::new(fleet.now_ns(), rate, options.share), turn: 0 }
-        }
-    };
+    let picks = picks(&fleet, options)?;
+    if let Some(every) = options.heartbeat_every {
+        fleet.send_heartbeats(every);
+    }
+    let mut pace = warming(options, fleet.now_ns(), picks.clone());
     let warm_ns = fleet.now_ns() + nanoseconds(options.warmup);
     fleet.keep(&mut pace, warm_ns)?;
     marks.on_begin()?;
+    if let Loop::Open { rate, warmup_rate: Some(_) } = options.requests {
+        pace = Pace::Open { schedule: Schedule::new(fleet.now_ns(), rate, options.share), picks };
+    }
     let own_before = host::cpu_of_members(&[std::process::id()])?;
     let begin_ns = fleet.now_ns();
     let end_ns = begin_ns + nanoseconds(options.duration);
@@ -128,6 +150,40 @@ pub fn run(options: &LoadOptions, marks: &mut dyn Marks) -> Result<Outcome, Trou
         latency: fleet.verifier.latency.to_pairs(),
         interrupted: fleet.interrupted(),
     })
+}
+
+/// The pace before the measurement, and in it unless it begins with a step.
+fn warming(options: &LoadOptions, now_ns: u64, picks: Picks) -> Pace {
+    match options.requests {
+        Loop::Closed { in_flight } => Pace::Closed { in_flight, left: None },
+        Loop::Open { rate, warmup_rate } => {
+            Pace::Open { schedule: Schedule::new(now_ns, warmup_rate.unwrap_or(rate), options.share), picks }
+        }
+    }
+}
+
+/// Which connections requests go out on.
+fn picks(fleet: &Fleet, options: &LoadOptions) -> Result<Picks, Trouble> {
+    let connections = options.fleet.numbers.len();
+    let Some(skew) = options.skew else { return Ok(Picks::even(connections)) };
+    let wanted = (connections * skew.connections_of_100 as usize / 100).max(1);
+    let Some(admin) = skew.admin else {
+        // A server that deals connections out in turn has all of these on one core, if this is a multiple of its cores.
+        let step = (connections / wanted).max(1);
+        let hot = (0..connections).step_by(step).take(wanted).collect();
+        return Ok(Picks::skewed(hot, connections, skew.requests_of_100));
+    };
+    let reactors = admin::reactors_of_peers(admin)?;
+    let on_first = |address: &Option<SocketAddr>| address.and_then(|one| reactors.get(&one)) == Some(&0);
+    let addresses = fleet.local_addresses();
+    let hot: Vec<_> = (0..connections).filter(|index| on_first(&addresses[*index])).take(wanted).collect();
+    if hot.len() < wanted {
+        return Err(Trouble::Broken(format!(
+            "only {} of {connections} connections are on reactor 0, {wanted} are needed there",
+            hot.len()
+        )));
+    }
+    Ok(Picks::skewed(hot, connections, skew.requests_of_100))
 }
 
 /// One request on every connection, so that none is measured cold. What is not answered is counted, not waited for again.

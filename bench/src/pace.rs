@@ -54,6 +54,49 @@ impl Schedule {
     }
 }
 
+/// Which connection the next request of an open loop goes out on.
+#[derive(Clone, Debug)]
+pub struct Picks {
+    /// Connections that take more than their part.
+    hot: Vec<usize>,
+    cold: Vec<usize>,
+    /// Of 100 requests, those for the hot ones.
+    hot_of_100: u32,
+    hot_turn: usize,
+    cold_turn: usize,
+    owed: u32,
+}
+
+impl Picks {
+    /// All in turn.
+    pub fn even(connections: usize) -> Self {
+        Self::skewed(Vec::new(), connections, 0)
+    }
+
+    /// `hot_of_100` of 100 requests go to the `hot` ones in turn, the rest to all others in turn.
+    pub fn skewed(hot: Vec<usize>, connections: usize, hot_of_100: u32) -> Self {
+        let mut is_hot = vec![false; connections];
+        hot.iter().for_each(|index| is_hot[*index] = true);
+        let cold = (0..connections).filter(|index| !is_hot[*index]).collect();
+        let hot_of_100 = if hot.is_empty() { 0 } else { hot_of_100.min(100) };
+        Self { hot, cold, hot_of_100, hot_turn: 0, cold_turn: 0, owed: 0 }
+    }
+
+    /// The next one, if there are any connections.
+    pub fn take(&mut self) -> Option<usize> {
+        self.owed += self.hot_of_100;
+        let (list, turn) = if self.owed >= 100 || self.cold.is_empty() {
+            self.owed = self.owed.saturating_sub(100);
+            (&self.hot, &mut self.hot_turn)
+        } else {
+            (&self.cold, &mut self.cold_turn)
+        };
+        let index = *list.get(*turn)?;
+        *turn = (*turn + 1) % list.len();
+        Some(index)
+    }
+}
+
 /// What a fleet sends now.
 #[derive(Clone, Debug)]
 pub enum Pace {
@@ -70,8 +113,8 @@ pub enum Pace {
     Open {
         /// When.
         schedule: Schedule,
-        /// The connection whose turn it is.
-        turn: usize,
+        /// Where.
+        picks: Picks,
     },
     /// One request on every connection.
     Each {
@@ -113,6 +156,28 @@ mod tests {
         let mut schedule = Schedule::new(0, 3_333.0, Share::WHOLE);
         let count = std::iter::from_fn(|| schedule.take_due(60_000_000_000)).count();
         assert_eq!(count, 60 * 3_333 + 1);
+    }
+
+    #[test]
+    fn a_skew_gives_the_hot_ones_their_part_and_everyone_a_turn() {
+        let mut picks = Picks::skewed(vec![0, 10, 20], 30, 90);
+        let mut counts = [0; 30];
+        for _ in 0..30_000 {
+            counts[picks.take().expect("there are connections")] += 1;
+        }
+        assert!([0, 10, 20].iter().all(|hot| counts[*hot] == 9_000), "{counts:?}");
+        let cold = counts.iter().enumerate().filter(|(index, _)| index % 10 != 0);
+        assert!(cold.clone().all(|(_, count)| (111..=112).contains(count)), "{counts:?}");
+        assert_eq!(cold.map(|(_, count)| count).sum::<i32>(), 3_000);
+    }
+
+    #[test]
+    fn without_a_skew_all_come_in_turn() {
+        let mut picks = Picks::even(3);
+        let taken: Vec<_> = (0..7).map_while(|_| picks.take()).collect();
+        assert_eq!(taken, [0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(Picks::even(0).take(), None);
+        assert_eq!(Picks::skewed(vec![0, 1], 2, 50).take(), Some(0), "there are only hot ones");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::host;
 use crate::host::Cpu;
 use crate::host::Idle;
+use crate::host::Memory;
+use crate::host::Usage;
 use crate::load::Loop;
 use crate::load::Outcome;
 use crate::stats::Latency;
@@ -26,19 +28,56 @@ impl Watch {
 
     /// Their CPU time so far, and the whole machine's.
     pub fn mark(&self) -> Result<Mark, Trouble> {
-        let pids = self.0.iter().map(|(pid, members)| Ok((*pid, host::cpu_of_members(members)?)));
+        let spent = |members: &[u32]| {
+            Ok(Spent { cpu: host::cpu_of_members(members)?, usage: host::usage_of_members(members) })
+        };
+        let pids = self.0.iter().map(|(pid, members)| Ok((*pid, spent(members)?)));
         Ok(Mark {
             pids: pids.collect::<Result<_, Trouble>>()?,
+            sizes: Vec::new(),
             machine_idle: host::machine_idle()?,
             at: Instant::now(),
         })
     }
 }
 
+impl Watch {
+    /// The same with their sizes, which take longer to read; for the end, when nothing more is measured.
+    pub fn last_mark(&self) -> Result<Mark, Trouble> {
+        let mut mark = self.mark()?;
+        mark.sizes = self.0.iter().map(|(pid, members)| Size::of(*pid, members)).collect::<Result<_, _>>()?;
+        Ok(mark)
+    }
+}
+
+/// What a process tree has spent so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    cpu: Cpu,
+    usage: Usage,
+}
+
+/// How large a process tree is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    memory: Memory,
+    descriptors: usize,
+}
+
+impl Size {
+    fn of(pid: u32, members: &[u32]) -> Result<Self, Trouble> {
+        // A descendant may end at any time.
+        let descriptors = members.iter().map(|member| host::descriptors_of(*member).unwrap_or(0)).sum();
+        Ok(Self { memory: host::memory_of_tree(pid)?, descriptors })
+    }
+}
+
 /// CPU of the processes that are watched, and of the whole machine.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    pids: Vec<(u32, Cpu)>,
+    pids: Vec<(u32, Spent)>,
+    /// In the order of `pids`, or none.
+    sizes: Vec<Size>,
     machine_idle: Idle,
     at: Instant,
 }
@@ -63,6 +102,22 @@ pub struct ProcessCpu {
     pub us_per_request: f64,
     /// Percent of one core.
     pub core_percent: f64,
+    /// Its user part, by the kernel's estimate.
+    pub user_us_per_request: f64,
+    /// Its system part, by the kernel's estimate.
+    pub system_us_per_request: f64,
+    /// How often a thread waited, per answered request.
+    pub waits_per_request: f64,
+    /// How often a thread was preempted, per answered request.
+    pub preemptions_per_request: f64,
+    /// Threads at the end.
+    pub threads: u64,
+    /// Descriptors at the end, with all connections open.
+    pub descriptors: usize,
+    /// PSS at the end.
+    pub pss_bytes: u64,
+    /// Anonymous memory at the end.
+    pub anonymous_bytes: u64,
     /// Threads came or went meanwhile, so the figures miss some.
     pub threads_changed: bool,
 }
@@ -84,6 +139,8 @@ pub struct LoadReport {
     pub in_flight: Option<usize>,
     /// Requests per second in an open loop.
     pub rate: Option<f64>,
+    /// Requests per second before it, when it began with a step.
+    pub warmup_rate: Option<f64>,
     /// Content of a request.
     pub bytes: usize,
     /// How long was measured.
@@ -94,8 +151,12 @@ pub struct LoadReport {
     pub tally: Tally,
     /// Latency, in an open loop from the intended send time.
     pub latency: LatencySummary,
+    /// Many percentiles with their latency in microseconds.
+    pub latency_curve: Vec<(f64, f64)>,
     /// The watched processes, in the order of `--pid`.
     pub processes_cpu: Vec<ProcessCpu>,
+    /// System calls of the first watched process, where they were counted; that distorts all other figures.
+    pub syscalls_per_request: Option<f64>,
     /// The load generator's own CPU per answered request.
     pub load_us_per_request: f64,
     /// Load generator and all watched processes together, per answered request.
@@ -124,27 +185,23 @@ impl LoadReport {
         latency.add_pairs(&outcome.latency);
         let answered = (outcome.answered_in_window as f64).max(1.0);
         let window_ns = (outcome.window_ns as f64).max(1.0);
+        let sizes = end.sizes.iter().copied().chain(std::iter::repeat(Size::default()));
         let processes_cpu: Vec<_> = begin
             .pids
             .iter()
             .zip(&end.pids)
-            .map(|((pid, before), (_, after))| {
-                let ns = after.ns.saturating_sub(before.ns) as f64;
-                ProcessCpu {
-                    pid: *pid,
-                    us_per_request: ns / 1e3 / answered,
-                    core_percent: 100.0 * ns / window_ns,
-                    threads_changed: before.threads != after.threads,
-                }
+            .zip(sizes)
+            .map(|(((pid, before), (_, after)), size)| {
+                process_cpu(*pid, [before, after], size, answered, window_ns)
             })
             .collect();
         let load_us_per_request = outcome.own_cpu_ns as f64 / 1e3 / answered;
         let total_us_per_request =
             load_us_per_request + processes_cpu.iter().map(|p| p.us_per_request).sum::<f64>();
         let others_ns = (begin.machine_busy_ns(end) - total_us_per_request * 1e3 * answered).max(0.0);
-        let (in_flight, rate) = match asked.requests {
-            Loop::Closed { in_flight } => (Some(in_flight), None),
-            Loop::Open { rate } => (None, Some(rate)),
+        let (in_flight, rate, warmup_rate) = match asked.requests {
+            Loop::Closed { in_flight } => (Some(in_flight), None, None),
+            Loop::Open { rate, warmup_rate } => (None, Some(rate), warmup_rate),
         };
         Self {
             event: "load",
@@ -154,12 +211,15 @@ impl LoadReport {
             processes: asked.processes,
             in_flight,
             rate,
+            warmup_rate,
             bytes: asked.bytes,
             seconds: outcome.window_ns as f64 / 1e9,
             requests_per_second: outcome.answered_in_window as f64 * 1e9 / window_ns,
             tally: outcome.tally.clone(),
             latency: latency.summary(),
+            latency_curve: latency.curve(),
             processes_cpu,
+            syscalls_per_request: None,
             load_us_per_request,
             total_us_per_request,
             others_core_percent: 100.0 * others_ns / window_ns,
@@ -197,6 +257,33 @@ impl LoadReport {
             self.load_us_per_request, self.total_us_per_request, self.others_core_percent
         );
         text + &tally_line(&self.tally)
+    }
+}
+
+fn process_cpu(
+    pid: u32,
+    [before, after]: [&Spent; 2],
+    size: Size,
+    answered: f64,
+    window_ns: f64,
+) -> ProcessCpu {
+    let ns = after.cpu.ns.saturating_sub(before.cpu.ns) as f64;
+    let per_request = |figure: fn(&Usage) -> u64, unit: f64| {
+        figure(&after.usage).saturating_sub(figure(&before.usage)) as f64 / unit / answered
+    };
+    ProcessCpu {
+        pid,
+        us_per_request: ns / 1e3 / answered,
+        core_percent: 100.0 * ns / window_ns,
+        user_us_per_request: per_request(|usage| usage.user_ns, 1e3),
+        system_us_per_request: per_request(|usage| usage.system_ns, 1e3),
+        waits_per_request: per_request(|usage| usage.waits, 1.0),
+        preemptions_per_request: per_request(|usage| usage.preemptions, 1.0),
+        threads: after.cpu.threads,
+        descriptors: size.descriptors,
+        pss_bytes: size.memory.pss_bytes,
+        anonymous_bytes: size.memory.anonymous_bytes,
+        threads_changed: before.cpu.threads != after.cpu.threads,
     }
 }
 
@@ -258,7 +345,8 @@ mod tests {
     fn marks() -> (Mark, Mark) {
         let begin = Instant::now();
         let mark = |ns, idle_ns, seconds, switches| Mark {
-            pids: vec![(7, Cpu { ns, threads: 3 })],
+            pids: vec![(7, Spent { cpu: Cpu { ns, threads: 3 }, usage: Usage::default() })],
+            sizes: Vec::new(),
             machine_idle: Idle { ns: idle_ns, cores: 2, switches },
             at: begin + Duration::from_secs(seconds),
         };

@@ -3,10 +3,14 @@
 //! may start them. Every wait has a deadline.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Child;
@@ -19,6 +23,8 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
+use bowline_protocols::bolt;
+use bowline_protocols::bolt::Version;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -31,6 +37,7 @@ use crate::trouble::Trouble;
 #[derive(Debug)]
 pub struct Spawned {
     name: String,
+    command: String,
     child: Child,
     lines: Receiver<String>,
     ended: bool,
@@ -39,6 +46,29 @@ pub struct Spawned {
 impl Spawned {
     /// Starts `program` so that it ends with us. `bench` is the path of `bowline-bench` itself.
     pub fn start(bench: &Path, name: &str, program: &Path, arguments: &[OsString]) -> Result<Self, Trouble> {
+        Self::start_with(bench, name, program, arguments, Stdio::inherit())
+    }
+
+    /// The same with what it says on standard error appended to a file.
+    pub fn start_logged(
+        bench: &Path,
+        name: &str,
+        program: &Path,
+        arguments: &[OsString],
+        log: &Path,
+    ) -> Result<Self, Trouble> {
+        let file = OpenOptions::new().create(true).append(true).open(log);
+        let file = file.map_err(Trouble::doing(format!("opening {}", log.display())))?;
+        Self::start_with(bench, name, program, arguments, Stdio::from(file))
+    }
+
+    fn start_with(
+        bench: &Path,
+        name: &str,
+        program: &Path,
+        arguments: &[OsString],
+        errors: Stdio,
+    ) -> Result<Self, Trouble> {
         if !program.is_file() && program.components().count() > 1 {
             return Err(Trouble::Asked(format!("{}: no such program", program.display())));
         }
@@ -51,6 +81,7 @@ impl Spawned {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .map_err(Trouble::doing(format!("starting {name}")))?;
         let Some(output) = child.stdout.take() else {
@@ -63,7 +94,14 @@ impl Spawned {
                 let _ = sender.try_send(line);
             }
         });
-        Ok(Self { name: name.into(), child, lines, ended: false })
+        let shown = std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsString::as_os_str));
+        let command = shown.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        Ok(Self { name: name.into(), command, child, lines, ended: false })
+    }
+
+    /// What was started, as one would type it.
+    pub fn command(&self) -> &str {
+        &self.command
     }
 
     /// The process id.
@@ -85,11 +123,27 @@ impl Spawned {
         })
     }
 
-    /// The address of its first listener, from the line that says that it is ready.
-    pub fn ready(&self) -> Result<SocketAddr, Trouble> {
+    /// Where it listens, from the line that says that it is ready.
+    pub fn ready(&self) -> Result<Ready, Trouble> {
         let line = self.next_line(READY_MAX)?;
         parse_ready(&line)
             .ok_or_else(|| Trouble::Broken(format!("{} is not ready, it said: {line}", self.name)))
+    }
+
+    /// Waits until a program that says nothing when it is ready carries a heartbeat and its answer. That it takes connections
+    /// is not enough: some do before they know where to.
+    pub fn wait_until_answers(&mut self, address: SocketAddr) -> Result<(), Trouble> {
+        let deadline = Instant::now() + READY_MAX;
+        while Instant::now() < deadline {
+            if heartbeat(address).is_ok() {
+                return Ok(());
+            }
+            if self.has_ended()? {
+                return Err(Trouble::Broken(format!("{} ended instead of being ready", self.name)));
+            }
+            thread::sleep(STEP);
+        }
+        Err(Trouble::Broken(format!("{} carries no heartbeat at {address}", self.name)))
     }
 
     /// Writes one line to its standard input.
@@ -138,13 +192,35 @@ impl Drop for Spawned {
     }
 }
 
-/// The address of the first listener in a line like `{"event":"ready","listeners":[{"address":"127.0.0.1:1"}]}`.
-fn parse_ready(line: &str) -> Option<SocketAddr> {
+/// One heartbeat there and back.
+fn heartbeat(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, PROBE_MAX)?;
+    stream.set_read_timeout(Some(PROBE_MAX))?;
+    let mut frame = [0; bolt::encode::CONTROL_BYTES_MAX];
+    let bytes = bolt::encode_heartbeat(Version::V1, PROBE_ID, &mut frame);
+    stream.write_all(&frame[..bytes])?;
+    let mut answer = [0; 1];
+    stream.read_exact(&mut answer)
+}
+
+/// Where a process that is ready listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Its first listener.
+    pub address: SocketAddr,
+    /// Its admin interface, if it has one.
+    pub admin: Option<SocketAddr>,
+}
+
+/// From a line like `{"event":"ready","listeners":[{"address":"127.0.0.1:1"}],"admin":"127.0.0.1:2"}`.
+fn parse_ready(line: &str) -> Option<Ready> {
     let ready: Value = serde_json::from_str(line).ok()?;
     if ready.get("event")? != "ready" {
         return None;
     }
-    ready.get("listeners")?.get(0)?.get("address")?.as_str()?.parse().ok()
+    let address = ready.pointer("/listeners/0/address")?.as_str()?.parse().ok()?;
+    let admin = ready.get("admin").and_then(Value::as_str).and_then(|admin| admin.parse().ok());
+    Some(Ready { address, admin })
 }
 
 /// Asks the kernel to end this process with its parent, then becomes `program`. Returns only on failure.
@@ -165,6 +241,8 @@ pub fn guard(parent: u32, program: &[OsString]) -> Trouble {
 const LINES_MAX: usize = 1_024;
 const READY_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(10);
+const PROBE_MAX: Duration = Duration::from_millis(500);
+const PROBE_ID: u32 = 1;
 const STEP: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
@@ -174,7 +252,11 @@ mod tests {
     #[test]
     fn the_ready_line_names_the_first_listener() {
         let line = r#"{"event":"ready","listeners":[{"name":"a","protocol":"bolt","address":"127.0.0.1:7"}],"admin":null,"pid":3}"#;
-        assert_eq!(parse_ready(line), Some(SocketAddr::from(([127, 0, 0, 1], 7))));
+        let address = SocketAddr::from(([127, 0, 0, 1], 7));
+        assert_eq!(parse_ready(line), Some(Ready { address, admin: None }));
+        let line = line.replace("null", "\"127.0.0.1:9\"");
+        let admin = Some(SocketAddr::from(([127, 0, 0, 1], 9)));
+        assert_eq!(parse_ready(&line), Some(Ready { address, admin }));
         for wrong in ["", "ready", r#"{"event":"ready","listeners":[]}"#, r#"{"event":"other"}"#] {
             assert_eq!(parse_ready(wrong), None, "{wrong}");
         }

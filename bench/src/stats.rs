@@ -44,6 +44,12 @@ impl Latency {
         }
     }
 
+    /// Many percentiles with their latency in microseconds, for a curve.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        let at = |percentile: f64| (percentile, self.0.value_at_percentile(percentile) as f64 / 1e3);
+        CURVE_PERCENTILES.into_iter().map(at).collect()
+    }
+
     /// The percentiles that are reported.
     pub fn summary(&self) -> LatencySummary {
         let at = |percentile| self.0.value_at_percentile(percentile) as f64 / 1e3;
@@ -56,6 +62,12 @@ impl Latency {
         }
     }
 }
+
+/// Dense where a curve bends: towards the slowest.
+const CURVE_PERCENTILES: [f64; 22] = [
+    0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 92.5, 95.0, 97.5, 99.0, 99.5,
+    99.75, 99.9, 99.95, 99.99, 100.0,
+];
 
 /// Percentiles in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -121,6 +133,9 @@ mod tests {
             assert!((value - expected).abs() / expected < 0.001, "{value} {expected}");
         }
         assert_eq!(summary.count, 10_000);
+        let curve = latency.curve();
+        assert!(curve.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1), "{curve:?}");
+        assert_eq!(curve.last(), Some(&(100.0, summary.max_us)));
     }
 
     #[test]

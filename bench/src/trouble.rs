@@ -1,4 +1,4 @@
-//! Owns the three ways in which a run can end without a figure, kept apart since they have different remedies: flags that
+//! Owns the ways in which a run can end without a figure, kept apart since they have different remedies: flags that
 //! make no sense, a world that failed, a peer that broke its word. Every module returns it; the exit code comes from it.
 
 use std::fmt;
@@ -16,6 +16,8 @@ pub enum Trouble {
         /// What came of it.
         source: io::Error,
     },
+    /// Someone wants it to end.
+    Interrupted,
     /// What was measured lost, mixed up or refused something, or did not do what was waited for.
     Broken(String),
 }
@@ -29,7 +31,7 @@ impl Trouble {
     /// The exit code of the process.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Broken(_) => 1,
+            Self::Broken(_) | Self::Interrupted => 1,
             Self::Asked(_) => 2,
             Self::World { .. } => 3,
         }
@@ -40,6 +42,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Asked(what) | Self::Broken(what) => formatter.write_str(what),
+            Self::Interrupted => formatter.write_str("interrupted"),
             Self::World { doing, source } => write!(formatter, "{doing}: {source}"),
         }
     }

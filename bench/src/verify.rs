@@ -37,6 +37,12 @@ pub struct Tally {
     pub connect_failures: u64,
     /// Connections that ended before their time.
     pub connections_lost: u64,
+    /// Heartbeats sent beside the requests.
+    #[serde(default)]
+    pub heartbeats_sent: u64,
+    /// Of those, the answered ones; one that was not is lost.
+    #[serde(default)]
+    pub heartbeats_answered: u64,
 }
 
 impl Tally {
@@ -64,6 +70,8 @@ impl Tally {
         self.unsent += other.unsent;
         self.connect_failures += other.connect_failures;
         self.connections_lost += other.connections_lost;
+        self.heartbeats_sent += other.heartbeats_sent;
+        self.heartbeats_answered += other.heartbeats_answered;
         for (status, count) in &other.refused {
             *self.refused.entry(*status).or_default() += count;
         }
@@ -107,7 +115,11 @@ impl Verifier {
         bytes: &[u8],
         now_ns: u64,
     ) {
-        if frame.kind != Kind::Response {
+        if frame.kind == Kind::HeartbeatAck && ledger.answer_heartbeat(frame.id) {
+            self.tally.heartbeats_answered += 1;
+            return;
+        }
+        if frame.kind != self.shape.answer_kind() {
             self.tally.unknown += 1;
             return;
         }
@@ -149,8 +161,7 @@ mod tests {
     use crate::wire::ShapeOptions;
 
     fn verifier() -> Verifier {
-        let options =
-            ShapeOptions { v2: false, crc: false, header: Vec::new(), content_bytes: 64, reply_bytes: 64 };
+        let options = ShapeOptions { content_bytes: 64, reply_bytes: 64, ..ShapeOptions::default() };
         Verifier::new(Shape::new(&options).expect("valid"))
     }
 
@@ -234,6 +245,40 @@ mod tests {
     }
 
     #[test]
+    fn an_ack_answers_a_heartbeat_and_nothing_else() {
+        let (mut verifier, mut ledger) = (verifier(), Ledger::starting_at(1));
+        let id = ledger.send(0);
+        let ack = |id| {
+            let (mut heartbeat, mut ack) =
+                ([0; bolt::encode::CONTROL_BYTES_MAX], [0; bolt::encode::CONTROL_BYTES_MAX]);
+            let bytes = bolt::encode_heartbeat(Version::V1, id, &mut heartbeat);
+            let bytes = bolt::encode_heartbeat_ack(&frame_of(&heartbeat[..bytes]), &mut ack);
+            ack[..bytes].to_vec()
+        };
+        feed(&mut verifier, &mut ledger, &ack(id), 9);
+        assert_eq!((verifier.tally.unknown, ledger.open()), (1, 1), "a request is not answered by an ack");
+        let heartbeat = ledger.send_heartbeat().expect("none waits");
+        feed(&mut verifier, &mut ledger, &ack(heartbeat), 9);
+        feed(&mut verifier, &mut ledger, &ack(heartbeat), 9);
+        assert_eq!((verifier.tally.heartbeats_answered, verifier.tally.unknown), (1, 2));
+    }
+
+    #[test]
+    fn where_requests_are_heartbeats_only_acks_are_answers() {
+        let options = ShapeOptions { heartbeats: true, ..ShapeOptions::default() };
+        let mut verifier = Verifier::new(Shape::new(&options).expect("valid"));
+        let mut ledger = Ledger::starting_at(1);
+        let id = ledger.send(0);
+        let mut request = Vec::new();
+        verifier.shape.append_request(5, id, &mut Vec::new(), &mut request);
+        assert_eq!(frame_of(&request).kind, Kind::Heartbeat);
+        let mut ack = [0; bolt::encode::CONTROL_BYTES_MAX];
+        let bytes = bolt::encode_heartbeat_ack(&frame_of(&request), &mut ack);
+        feed(&mut verifier, &mut ledger, &ack[..bytes], 9);
+        assert_eq!((verifier.tally.answered, verifier.tally.broken()), (1, 0));
+    }
+
+    #[test]
     fn latency_counts_by_when_a_request_was_meant_to_go_out() {
         let (mut verifier, mut ledger) = (verifier(), Ledger::starting_at(1));
         verifier.open_window(100..200);
@@ -259,11 +304,14 @@ mod tests {
             unsent: 8,
             connect_failures: 9,
             connections_lost: 10,
+            heartbeats_sent: 11,
+            heartbeats_answered: 12,
         };
         let mut sum = one.clone();
         sum.add(&one);
         assert_eq!(sum.broken(), 2 * one.broken());
         assert_eq!(one.broken(), 3 + 4 + 5 + 6 + 7 + 8 + 9 + 10);
         assert_eq!((sum.sent, sum.answered, sum.refused[&6]), (2, 4, 12));
+        assert_eq!((sum.heartbeats_sent, sum.heartbeats_answered), (22, 24));
     }
 }

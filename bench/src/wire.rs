@@ -6,6 +6,7 @@ use bowline_protocols::Limits;
 use bowline_protocols::bolt;
 use bowline_protocols::bolt::Decoded;
 use bowline_protocols::bolt::Frame;
+use bowline_protocols::bolt::Kind;
 use bowline_protocols::bolt::RequestParts;
 use bowline_protocols::bolt::Version;
 use bowline_protocols::bolt::fields;
@@ -17,6 +18,7 @@ use crate::trouble::Trouble;
 pub struct Shape {
     version: Version,
     crc: bool,
+    heartbeats: bool,
     header: Vec<u8>,
     content_bytes: usize,
     reply_bytes: usize,
@@ -24,12 +26,14 @@ pub struct Shape {
 }
 
 /// What a [`Shape`] is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ShapeOptions {
     /// Bolt v2 instead of v1.
     pub v2: bool,
     /// A CRC on every request, and expected on every answer.
     pub crc: bool,
+    /// Requests are heartbeats, which have no content.
+    pub heartbeats: bool,
     /// The pairs of the header map.
     pub header: Vec<(String, String)>,
     /// Content of a request.
@@ -62,7 +66,8 @@ impl Shape {
         Ok(Self {
             // ver1 = 2 is what a client that uses CRC speaks.
             version: if options.v2 { Version::V2 { ver1: 2 } } else { Version::V1 },
-            crc: options.crc,
+            crc: options.crc && !options.heartbeats,
+            heartbeats: options.heartbeats,
             header,
             content_bytes: options.content_bytes,
             reply_bytes: options.reply_bytes,
@@ -70,8 +75,23 @@ impl Shape {
         })
     }
 
+    /// What an answer is.
+    pub fn answer_kind(&self) -> Kind {
+        if self.heartbeats { Kind::HeartbeatAck } else { Kind::Response }
+    }
+
+    /// Appends a heartbeat.
+    pub fn append_heartbeat(&self, id: u32, out: &mut Vec<u8>) {
+        let mut heartbeat = [0; bolt::encode::CONTROL_BYTES_MAX];
+        let count = bolt::encode_heartbeat(self.version, id, &mut heartbeat);
+        out.extend_from_slice(&heartbeat[..count]);
+    }
+
     /// Appends the request that connection number `connection` sends with `id`.
     pub fn append_request(&self, connection: u64, id: u32, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        if self.heartbeats {
+            return self.append_heartbeat(id, out);
+        }
         scratch.clear();
         for piece in self.pieces(connection, id, self.content_bytes) {
             scratch.extend_from_slice(piece.as_ref());
@@ -92,6 +112,10 @@ impl Shape {
 
     /// Whether an answer is what belongs to the request: version, CRC and every byte of the content.
     pub fn is_answer(&self, connection: u64, id: u32, frame: &Frame, bytes: &[u8]) -> bool {
+        if self.heartbeats {
+            // Which request it belongs to was decided by its id: there is nothing else in it.
+            return frame.kind == Kind::HeartbeatAck && frame.version == self.version;
+        }
         let content = frame.content.of(bytes);
         frame.version == self.version
             && frame.crc == self.crc
@@ -229,7 +253,7 @@ mod tests {
     use super::*;
 
     fn options(content_bytes: usize, reply_bytes: usize) -> ShapeOptions {
-        ShapeOptions { v2: true, crc: true, header: Vec::new(), content_bytes, reply_bytes }
+        ShapeOptions { v2: true, crc: true, content_bytes, reply_bytes, ..ShapeOptions::default() }
     }
 
     fn frame_of(bytes: &[u8]) -> Frame {

@@ -17,6 +17,7 @@ use crate::pace::Pace;
 use crate::report;
 use crate::scenario::programs;
 use crate::scenario::programs::Gateway;
+use crate::scenario::programs::Running;
 use crate::trouble::Trouble;
 use crate::verify::Tally;
 use crate::wire::Shape;
@@ -172,12 +173,60 @@ pub struct MemoryReport {
     pub idle: IdleReport,
 }
 
-/// Runs both processes, one after the other.
+/// The whole recipe with the gateway's program.
 pub fn memory(bench: &Path, options: &MemoryOptions) -> Result<MemoryReport, Trouble> {
+    let recipe = MemoryRecipe {
+        name: options.engine.clone(),
+        connections: options.connections,
+        warm_connections: options.warm_connections,
+        shape: options.shape.clone(),
+        grace: options.grace,
+    };
+    let limit = options.warm_connections_max.to_string();
+    measure(bench, &recipe, &mut |upstream, size| {
+        let flags = ["--max-connections", &limit];
+        let flags = if size == ProcessSize::Few { &flags[..] } else { &[] };
+        programs::gateway(bench, &options.gateway, &options.engine, upstream, flags)
+    })
+}
+
+/// What is measured, whatever program it is.
+#[derive(Clone, Debug)]
+pub struct MemoryRecipe {
+    /// Its name in the report.
+    pub name: String,
+    /// Idle connections.
+    pub connections: usize,
+    /// Connections that warm the baseline.
+    pub warm_connections: usize,
+    /// The requests.
+    pub shape: ShapeOptions,
+    /// How long answers are waited for.
+    pub grace: Duration,
+}
+
+/// What a process is configured for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessSize {
+    /// The connections of the baseline.
+    Few,
+    /// All that its defaults allow.
+    Default,
+}
+
+/// Starts what is measured, in front of a backend.
+pub type Starter<'a> = dyn FnMut(SocketAddr, ProcessSize) -> Result<Running, Trouble> + 'a;
+
+/// Runs both processes, one after the other.
+pub fn measure(
+    bench: &Path,
+    options: &MemoryRecipe,
+    start: &mut Starter<'_>,
+) -> Result<MemoryReport, Trouble> {
     host::raise_descriptor_limit()?;
     let backend = programs::backend(bench, None, BACKEND_SECONDS_MAX)?;
-    let baseline = baseline(bench, options, backend.address)?;
-    let running = programs::gateway(bench, &options.gateway, &options.engine, backend.address, &[])?;
+    let baseline = baseline(options, start(backend.address, ProcessSize::Few)?)?;
+    let running = start(backend.address, ProcessSize::Default)?;
     settled(running.pid())?;
     let idle = idle(&IdleOptions {
         to: running.address,
@@ -191,7 +240,7 @@ pub fn memory(bench: &Path, options: &MemoryOptions) -> Result<MemoryReport, Tro
     Ok(MemoryReport {
         event: "memory",
         ok: idle.ok && baseline.ok,
-        engine: options.engine.clone(),
+        engine: options.name.clone(),
         bytes_per_connection: idle.bytes_per_connection(baseline.memory.anonymous_bytes),
         pss_bytes_per_connection: per(baseline.memory.pss_bytes, idle.pss_bytes_idle, idle.connections),
         bytes_per_connection_unwarmed: idle.bytes_per_connection_unwarmed(),
@@ -212,10 +261,7 @@ struct Baseline {
 
 /// A process configured for few connections that answers as many requests as the measured one has connections, over few of
 /// them, and has closed them.
-fn baseline(bench: &Path, options: &MemoryOptions, upstream: SocketAddr) -> Result<Baseline, Trouble> {
-    let limit = options.warm_connections_max.to_string();
-    let flags = ["--max-connections", &limit];
-    let running = programs::gateway(bench, &options.gateway, &options.engine, upstream, &flags)?;
+fn baseline(options: &MemoryRecipe, running: Running) -> Result<Baseline, Trouble> {
     let fresh = settled(running.pid())?;
     let descriptors_fresh = host::descriptors_of(running.pid())?;
     let mut fleet = fleet(running.address, options.warm_connections, &options.shape)?;
@@ -246,11 +292,11 @@ fn once_each(fleet: &mut Fleet, grace: Duration) -> Result<(), Trouble> {
 }
 
 fn not_interrupted(fleet: &Fleet) -> Result<(), Trouble> {
-    if fleet.interrupted() { Err(Trouble::Broken("interrupted".into())) } else { Ok(()) }
+    if fleet.interrupted() { Err(Trouble::Interrupted) } else { Ok(()) }
 }
 
 /// Waits until a process has closed its connections. Upstream connections opened meanwhile may stay, so a few more are fine.
-fn wait_for_descriptors(pid: u32, expected: usize) -> Result<(), Trouble> {
+pub(super) fn wait_for_descriptors(pid: u32, expected: usize) -> Result<(), Trouble> {
     for _ in 0..SETTLE_STEPS_MAX {
         if host::descriptors_of(pid)? <= expected + UPSTREAMS_SPARE {
             return Ok(());
@@ -264,7 +310,7 @@ fn wait_for_descriptors(pid: u32, expected: usize) -> Result<(), Trouble> {
 }
 
 /// The memory of a process once it has stopped working: two samples with the same memory and hardly any CPU between them.
-fn settled(pid: u32) -> Result<Memory, Trouble> {
+pub(super) fn settled(pid: u32) -> Result<Memory, Trouble> {
     let sample = || Ok((host::memory_of_tree(pid)?, host::cpu_of_tree(pid)?.ns));
     let (mut memory, mut cpu_ns) = sample()?;
     for _ in 0..SETTLE_STEPS_MAX {

@@ -25,12 +25,31 @@ pub struct Running {
     process: Spawned,
     /// Its first listener.
     pub address: SocketAddr,
+    /// Its admin interface, if it has one.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Running {
+    /// A program that says on one line when it is ready.
+    pub fn announced(process: Spawned) -> Result<Self, Trouble> {
+        let ready = process.ready()?;
+        Ok(Self { process, address: ready.address, admin: ready.admin })
+    }
+
+    /// A program that was told where to listen and says nothing.
+    pub fn silent(mut process: Spawned, address: SocketAddr) -> Result<Self, Trouble> {
+        process.wait_until_answers(address)?;
+        Ok(Self { process, address, admin: None })
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// What was started.
+    pub fn command(&self) -> &str {
+        self.process.command()
     }
 
     /// Ends it, fast.
@@ -45,8 +64,7 @@ pub fn backend(bench: &Path, pin: Option<usize>, seconds: u64) -> Result<Running
     if let Some(core) = pin {
         arguments.extend(words(&["--pin", &core.to_string()]));
     }
-    let process = Spawned::start(bench, "the backend", bench, &arguments)?;
-    Ok(Running { address: process.ready()?, process })
+    Running::announced(Spawned::start(bench, "the backend", bench, &arguments)?)
 }
 
 /// Starts a gateway from one Bolt listener to one Bolt upstream.
@@ -62,8 +80,8 @@ pub fn gateway(
     arguments.extend(words(&["--engine", engine, "--admin", "off"]));
     arguments.extend(words(more));
     arguments.extend(gateway.flags.iter().map(OsString::from));
-    let process = Spawned::start(bench, &format!("the gateway ({engine})"), &gateway.program, &arguments)?;
-    Ok(Running { address: process.ready()?, process })
+    let name = format!("the gateway ({engine})");
+    Running::announced(Spawned::start(bench, &name, &gateway.program, &arguments)?)
 }
 
 /// As arguments of a command.

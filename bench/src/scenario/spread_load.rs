@@ -20,6 +20,7 @@ use crate::report::Asked;
 use crate::report::LoadReport;
 use crate::report::Mark;
 use crate::report::Watch;
+use crate::scenario::syscalls::Count;
 use crate::spawn::Spawned;
 use crate::trouble::Trouble;
 
@@ -34,6 +35,8 @@ pub struct SpreadOptions {
     pub processes: Option<usize>,
     /// The CPU of all of them.
     pub pin: Option<usize>,
+    /// Counts the system calls of the first watched process, instead of its CPU.
+    pub syscalls: bool,
 }
 
 /// Runs it. `arguments` are those of this process, which more of its kind are started with.
@@ -47,46 +50,70 @@ pub fn run(bench: &Path, arguments: &[OsString], options: &SpreadOptions) -> Res
             "--processes {processes}: {connections} connections need at least {needed}, and at most {PROCESSES_MAX} are started"
         )));
     }
-    let (outcome, [begin, end]) =
-        if processes == 1 { run_here(options)? } else { run_apart(bench, arguments, options, processes)? };
+    if options.syscalls && (processes > 1 || options.pids.is_empty()) {
+        return Err(Trouble::Asked("--syscalls needs --pid, and one process of the load generator".into()));
+    }
+    let (outcome, [begin, end], syscalls) = if processes == 1 {
+        run_here(bench, options)?
+    } else {
+        let (outcome, marks) = run_apart(bench, arguments, options, processes)?;
+        (outcome, marks, None)
+    };
     let asked = Asked {
         connections,
         processes,
         requests: options.load.requests,
         bytes: options.load.shape.content_bytes,
     };
-    Ok(LoadReport::new(asked, &outcome, &begin, &end))
+    let mut report = LoadReport::new(asked, &outcome, &begin, &end);
+    report.syscalls_per_request =
+        syscalls.map(|count| count as f64 / (outcome.answered_in_window as f64).max(1.0));
+    Ok(report)
 }
 
-fn run_here(options: &SpreadOptions) -> Result<(Outcome, [Mark; 2]), Trouble> {
+fn run_here(bench: &Path, options: &SpreadOptions) -> Result<(Outcome, [Mark; 2], Option<u64>), Trouble> {
     if let Some(core) = options.pin {
         host::pin(core)?;
     }
-    let mut marks = Sampler { watch: Watch::new(&options.pids)?, marks: Vec::new() };
+    let mut marks = Sampler {
+        watch: Watch::new(&options.pids)?,
+        marks: Vec::new(),
+        trace: options.pids.first().copied().filter(|_| options.syscalls).map(|pid| (bench, pid)),
+        count: None,
+        syscalls: None,
+    };
     let outcome = load::run(&options.load, &mut marks)?;
+    let syscalls = marks.syscalls;
     let marks =
         <[Mark; 2]>::try_from(marks.marks).map_err(|_| Trouble::Broken("a load run has two marks".into()))?;
-    Ok((outcome, marks))
+    Ok((outcome, marks, syscalls))
 }
 
 /// Samples at both marks.
-struct Sampler {
+struct Sampler<'a> {
     watch: Watch,
     marks: Vec<Mark>,
+    /// The process whose system calls are counted.
+    trace: Option<(&'a Path, u32)>,
+    count: Option<Count>,
+    syscalls: Option<u64>,
 }
 
-impl Marks for Sampler {
+impl Marks for Sampler<'_> {
     fn on_connected(&mut self) -> Result<(), Trouble> {
         Ok(())
     }
 
     fn on_begin(&mut self) -> Result<(), Trouble> {
+        self.count = self.trace.map(|(bench, pid)| Count::attach(bench, pid)).transpose()?;
         self.marks.push(self.watch.mark()?);
         Ok(())
     }
 
     fn on_end(&mut self) -> Result<(), Trouble> {
-        self.on_begin()
+        self.marks.push(self.watch.last_mark()?);
+        self.syscalls = self.count.take().map(Count::finish).transpose()?;
+        Ok(())
     }
 }
 
@@ -112,7 +139,7 @@ fn run_apart(
     thread::sleep(options.load.warmup);
     let begin = watch.mark()?;
     thread::sleep(options.load.duration);
-    let end = watch.mark()?;
+    let end = watch.last_mark()?;
     let mut whole = Outcome::default();
     for worker in &workers {
         let line = worker.next_line(options.load.grace + RESULT_MAX)?;

@@ -1,6 +1,14 @@
 //! Owns the command line: flags with units and defaults, and what each subcommand runs. Refuses combinations that make no
 //! sense, with what to change. Results go to standard output as one line of JSON, summaries to standard error.
 
+mod values;
+
+mod relay;
+
+mod suite;
+
+mod results;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -20,6 +28,7 @@ use crate::fleet::FleetOptions;
 use crate::host;
 use crate::load::LoadOptions;
 use crate::load::Loop;
+use crate::load::Skew;
 use crate::pace::Share;
 use crate::report;
 use crate::scenario::compare;
@@ -35,6 +44,18 @@ use crate::spawn;
 use crate::trouble::Trouble;
 use crate::wire::ShapeOptions;
 
+use relay::RelayFlags;
+use results::CapacityFlags;
+use results::ReportFlags;
+use suite::RunFlags;
+use values::ReplyBytes;
+use values::count_up_to;
+use values::pair;
+use values::rate;
+use values::reply_bytes;
+use values::seconds;
+use values::share;
+
 /// Load, backend and measurements for Bowline. Each subcommand prints one line of JSON; exit codes: 0 all answers right,
 /// 1 something was lost, mixed up or refused, 2 wrong flags, 3 the machine failed.
 #[derive(Debug, Parser)]
@@ -48,12 +69,20 @@ pub struct Cli {
 enum Command {
     /// A Bolt server that answers with what it was sent; says on one line where it listens.
     Backend(BackendFlags),
+    /// A bare relay between clients and a backend: the floor that a gateway is compared with.
+    Relay(RelayFlags),
     /// Sends requests and verifies every answer.
     Load(LoadFlags),
     /// Memory of a running process while connections to it are idle.
     Idle(IdleFlags),
     /// Bytes per idle connection of a gateway, by the whole recipe: warmed baseline, then idle connections.
     Memory(MemoryFlags),
+    /// Scenarios of the suite on the gateway's modes, the bare relays and peers, interleaved.
+    Run(RunFlags),
+    /// A page of Markdown with tables, verdicts and pictures, from the raw results of runs.
+    Report(ReportFlags),
+    /// How many connections this machine holds, and what it costs when all come back, from raw results.
+    Capacity(CapacityFlags),
     /// The same loads on several modes of a gateway, interleaved.
     Compare(CompareFlags),
     /// Starts a program that ends when this one's parent does.
@@ -94,6 +123,9 @@ struct ShapeFlags {
     /// A CRC on every request and answer; needs --v2.
     #[arg(long)]
     crc: bool,
+    /// Heartbeats instead of requests.
+    #[arg(long, conflicts_with = "crc")]
+    heartbeats: bool,
     /// A pair of the header map, KEY=VALUE; may be repeated.
     #[arg(long, value_parser = pair)]
     header: Vec<(String, String)>,
@@ -107,6 +139,7 @@ impl ShapeFlags {
         ShapeOptions {
             v2: self.v2,
             crc: self.crc,
+            heartbeats: self.heartbeats,
             header: self.header.clone(),
             content_bytes: self.bytes,
             reply_bytes: self.reply_bytes.0.unwrap_or(self.bytes),
@@ -128,6 +161,21 @@ struct LoadFlags {
     /// Open loop: requests per second in all, latency counted from the intended send time.
     #[arg(long, value_parser = rate)]
     rate: Option<f64>,
+    /// Open loop: requests per second before the measurement, which then begins with a step.
+    #[arg(long, requires = "rate", value_parser = rate)]
+    warmup_rate: Option<f64>,
+    /// Seconds after which each connection sends a heartbeat, again and again, beside its requests.
+    #[arg(long, value_parser = seconds)]
+    heartbeat_every: Option<Duration>,
+    /// Open loop: of 100 connections, those that take more than their part; needs --skew-requests.
+    #[arg(long, requires = "rate", requires = "skew_requests", value_parser = clap::value_parser!(u32).range(1..=99))]
+    skew_connections: Option<u32>,
+    /// Of 100 requests, those that these connections take.
+    #[arg(long, requires = "skew_connections", value_parser = clap::value_parser!(u32).range(1..=100))]
+    skew_requests: Option<u32>,
+    /// Admin address of a gateway: the connections that take more are chosen on its reactor 0.
+    #[arg(long, requires = "skew_connections")]
+    skew_admin: Option<SocketAddr>,
     /// Seconds to measure.
     #[arg(long, default_value = "10", value_parser = seconds)]
     duration: Duration,
@@ -139,6 +187,9 @@ struct LoadFlags {
     /// Process tree whose CPU is measured; may be repeated.
     #[arg(long)]
     pid: Vec<u32>,
+    /// Counts the system calls of the first --pid by strace, which distorts all other figures.
+    #[arg(long, requires = "pid")]
+    syscalls: bool,
     /// CPU to stay on.
     #[arg(long)]
     pin: Option<usize>,
@@ -201,11 +252,11 @@ struct MemoryFlags {
     #[arg(long, default_value_t = 15_000)]
     connections: usize,
     /// Connections that the baseline's requests go over.
-    #[arg(long, default_value_t = 64, value_parser = count_up_to::<10_000>)]
+    #[arg(long, default_value_t = 56, value_parser = count_up_to::<10_000>)]
     warm_connections: usize,
-    /// What the baseline gets as --max-connections; the number of its connections by default.
-    #[arg(long)]
-    warm_connections_max: Option<usize>,
+    /// What the baseline gets as --max-connections, which counts its upstream connections too.
+    #[arg(long, default_value_t = 64)]
+    warm_connections_max: usize,
     #[command(flatten)]
     shape: ShapeFlags,
 }
@@ -254,9 +305,13 @@ struct GuardFlags {
 pub fn run(cli: &Cli, bench: &Path, arguments: &[OsString]) -> Result<(), Trouble> {
     match &cli.command {
         Command::Backend(flags) => run_backend(flags),
+        Command::Relay(flags) => relay::run(flags),
         Command::Load(flags) => run_load(flags, bench, arguments),
         Command::Idle(flags) => run_idle(flags),
         Command::Memory(flags) => run_memory(flags, bench),
+        Command::Run(flags) => suite::run(flags, bench, arguments),
+        Command::Report(flags) => results::report(flags),
+        Command::Capacity(flags) => results::capacity(flags),
         Command::Compare(flags) => run_compare(flags, bench),
         Command::Guard(flags) => Err(spawn::guard(flags.parent, &flags.program)),
     }
@@ -274,16 +329,21 @@ fn run_backend(flags: &BackendFlags) -> Result<(), Trouble> {
         duration: flags.duration,
     })?;
     let address = backend.address()?.to_string();
-    let listeners = json!([{ "name": "backend", "protocol": "bolt", "address": address }]);
-    println!("{}", json!({ "event": "ready", "listeners": listeners, "pid": std::process::id() }));
+    say_ready("backend", &address);
     let counts = backend.run()?;
     println!("{}", json!({ "event": "ended", "counts": counts }));
     Ok(())
 }
 
+/// The line that tells a caller where a server of ours listens.
+fn say_ready(name: &str, address: &str) {
+    let listeners = json!([{ "name": name, "protocol": "bolt", "address": address }]);
+    println!("{}", json!({ "event": "ready", "listeners": listeners, "pid": std::process::id() }));
+}
+
 fn run_load(flags: &LoadFlags, bench: &Path, arguments: &[OsString]) -> Result<(), Trouble> {
     let requests = match flags.rate {
-        Some(rate) => Loop::Open { rate },
+        Some(rate) => Loop::Open { rate, warmup_rate: flags.warmup_rate },
         None => Loop::Closed { in_flight: flags.in_flight.unwrap_or(1) },
     };
     if flags.source.iter().any(|source| source.is_ipv4() != flags.to.is_ipv4()) {
@@ -298,6 +358,8 @@ fn run_load(flags: &LoadFlags, bench: &Path, arguments: &[OsString]) -> Result<(
             },
             shape: flags.shape.options(),
             requests,
+            skew: skew(flags)?,
+            heartbeat_every: flags.heartbeat_every.filter(|every| !every.is_zero()),
             share: Share::WHOLE,
             warmup: flags.warmup,
             duration: flags.duration,
@@ -306,6 +368,7 @@ fn run_load(flags: &LoadFlags, bench: &Path, arguments: &[OsString]) -> Result<(
         pids: flags.pid.clone(),
         processes: flags.processes,
         pin: flags.pin,
+        syscalls: flags.syscalls,
     };
     if let Some(share) = flags.worker {
         host::end_with_parent(nix::unistd::getppid().as_raw() as u32, Signal::SIGTERM)?;
@@ -317,6 +380,17 @@ fn run_load(flags: &LoadFlags, bench: &Path, arguments: &[OsString]) -> Result<(
         eprintln!("{}", report.summary());
     }
     verdict(report.ok)
+}
+
+fn skew(flags: &LoadFlags) -> Result<Option<Skew>, Trouble> {
+    let (Some(connections_of_100), Some(requests_of_100)) = (flags.skew_connections, flags.skew_requests)
+    else {
+        return Ok(None);
+    };
+    if flags.processes.is_some_and(|processes| processes > 1) {
+        return Err(Trouble::Asked("--skew-connections needs --processes 1".into()));
+    }
+    Ok(Some(Skew { connections_of_100, requests_of_100, admin: flags.skew_admin }))
 }
 
 fn run_idle(flags: &IdleFlags) -> Result<(), Trouble> {
@@ -346,7 +420,7 @@ fn run_memory(flags: &MemoryFlags, bench: &Path) -> Result<(), Trouble> {
             engine: flags.mode.clone(),
             connections: flags.connections,
             warm_connections: flags.warm_connections,
-            warm_connections_max: flags.warm_connections_max.unwrap_or(flags.warm_connections),
+            warm_connections_max: flags.warm_connections_max,
             shape: flags.shape.options(),
             grace: flags.shape.grace,
         },
@@ -379,55 +453,6 @@ fn run_compare(flags: &CompareFlags, bench: &Path) -> Result<(), Trouble> {
 fn verdict(ok: bool) -> Result<(), Trouble> {
     if ok { Ok(()) } else { Err(Trouble::Broken("this run does not count: see its counts".into())) }
 }
-
-/// Bytes, or as many as were sent.
-#[derive(Clone, Copy, Debug)]
-struct ReplyBytes(Option<usize>);
-
-fn reply_bytes(text: &str) -> Result<ReplyBytes, String> {
-    if text == "same" {
-        return Ok(ReplyBytes(None));
-    }
-    let bytes = text.parse().map_err(|_| "a number of bytes, or \"same\"".to_owned())?;
-    if bytes > REPLY_BYTES_MAX {
-        return Err(format!("at most {REPLY_BYTES_MAX}"));
-    }
-    Ok(ReplyBytes(Some(bytes)))
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "a number of seconds".to_owned())?;
-    if !(0.0..=SECONDS_MAX).contains(&seconds) {
-        return Err(format!("0 to {SECONDS_MAX} seconds"));
-    }
-    Ok(Duration::from_secs_f64(seconds))
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "requests per second".to_owned())?;
-    if rate > 0.0 && rate <= RATE_MAX { Ok(rate) } else { Err(format!("above 0, at most {RATE_MAX}")) }
-}
-
-fn count_up_to<const MAX: usize>(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|count| (1..=MAX).contains(count)).ok_or_else(|| format!("1 to {MAX}"))
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("KEY=VALUE")?;
-    if key.is_empty() { Err("an empty key".into()) } else { Ok((key.into(), value.into())) }
-}
-
-fn share(text: &str) -> Result<Share, String> {
-    let (index, of) = text.split_once('/').ok_or("INDEX/COUNT")?;
-    match (index.parse(), of.parse()) {
-        (Ok(index), Ok(of)) if index < of => Ok(Share { index, of }),
-        _ => Err("INDEX/COUNT, INDEX below COUNT".into()),
-    }
-}
-
-const REPLY_BYTES_MAX: usize = 16 << 20;
-const SECONDS_MAX: f64 = 86_400.0;
-const RATE_MAX: f64 = 10_000_000.0;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,313 @@
+//! Owns what the project has set itself, as arithmetic on figures: each goal compares one figure with a number, or with a
+//! figure of the same results. Says reached, missed, or not measured; never rounds in its own favour.
+
+use crate::results::figures::Figures;
+use crate::results::figures::Metric;
+use crate::stats::Spread;
+
+/// A figure in the results.
+#[derive(Clone, Copy, Debug)]
+struct Of {
+    scenario: &'static str,
+    window: &'static str,
+    /// The best of these.
+    targets: &'static [&'static str],
+    metric: Metric,
+}
+
+/// What a figure must not exceed.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    Number(f64),
+    /// So many times another figure.
+    Times(f64, Of),
+    /// Another figure, unless the spreads overlap.
+    BeyondSpread(Of),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Goal {
+    id: &'static str,
+    what: &'static str,
+    figure: Of,
+    limit: Limit,
+}
+
+/// What became of a goal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Its name.
+    pub id: &'static str,
+    /// What it says.
+    pub what: &'static str,
+    /// The figure and what it must not exceed, if both were measured.
+    pub measured: Option<(f64, f64)>,
+    /// Whether it holds.
+    pub reached: bool,
+}
+
+/// All goals that these figures can say something about, and those that they cannot.
+pub fn verdicts(figures: &Figures) -> Vec<Verdict> {
+    GOALS.iter().map(|goal| verdict(goal, figures)).chain([growth(figures)]).collect()
+}
+
+fn verdict(goal: &Goal, figures: &Figures) -> Verdict {
+    let compared = figure(&goal.figure, figures).and_then(|own| {
+        let (limit, reached) = match goal.limit {
+            Limit::Number(limit) => (limit, own.median <= limit),
+            Limit::Times(factor, of) => {
+                let limit = factor * figure(&of, figures)?.median;
+                (limit, own.median <= limit)
+            }
+            Limit::BeyondSpread(of) => {
+                let other = figure(&of, figures)?;
+                (other.median, own.median <= other.median || own.overlaps(&other))
+            }
+        };
+        Some((own.median, limit, reached))
+    });
+    Verdict {
+        id: goal.id,
+        what: goal.what,
+        measured: compared.map(|(own, limit, _)| (own, limit)),
+        reached: compared.is_some_and(|(_, _, reached)| reached),
+    }
+}
+
+/// L2: the cost of a request grows with the number of connections by no more than the floor's does, and 5 points.
+fn growth(figures: &Figures) -> Verdict {
+    let cost =
+        |window, target| figures.find("scale", window, target, Metric::CpuPerRequest).map(|s| s.median);
+    let growth = |target| Some(cost("17000", target)? / cost("1000", target)?);
+    let measured = growth("raw").zip(growth("relay-epoll")).map(|(own, floor)| (own, floor + 0.05));
+    let reached = measured.is_some_and(|(own, limit)| own <= limit);
+    Verdict {
+        id: "L2",
+        what: "raw: growth of CPU per request from 1,000 to 17,000 connections, to the floor's + 0.05",
+        measured,
+        reached,
+    }
+}
+
+fn figure(of: &Of, figures: &Figures) -> Option<Spread> {
+    let all = of.targets.iter().filter_map(|target| figures.find(of.scenario, of.window, target, of.metric));
+    all.min_by(|a, b| a.median.total_cmp(&b.median))
+}
+
+const fn of(
+    scenario: &'static str,
+    window: &'static str,
+    targets: &'static [&'static str],
+    metric: Metric,
+) -> Of {
+    Of { scenario, window, targets, metric }
+}
+
+const fn cpu(window: &'static str, targets: &'static [&'static str]) -> Of {
+    of("small_rpc", window, targets, Metric::CpuPerRequest)
+}
+
+const fn goal(id: &'static str, what: &'static str, figure: Of, limit: Limit) -> Goal {
+    Goal { id, what, figure, limit }
+}
+
+const RAW: &[&str] = &["raw"];
+const TOKIO: &[&str] = &["tokio"];
+const FLOOR: &[&str] = &["relay-epoll"];
+const TOKIO_FLOOR: &[&str] = &["relay-tokio", "relay-tokio-multi"];
+/// 100,000 connections of 256 bytes and 6 processes of 4 MB.
+const M6_PSS_MIB: f64 = (100_000.0 * 256.0 + 6.0 * 4e6) / 1_048_576.0;
+
+const GOALS: &[Goal] = &[
+    goal(
+        "M1",
+        "raw: bytes per idle Bolt connection",
+        of("idle", "bolt", RAW, Metric::BytesPerConnection),
+        Limit::Number(256.0),
+    ),
+    goal(
+        "M4",
+        "raw: bytes per idle TCP pair",
+        of("idle", "tcp", &["raw-tcp"], Metric::BytesPerConnection),
+        Limit::Number(600.0),
+    ),
+    goal(
+        "M5",
+        "raw: memory at 0 after 200,000 connections to that after 15,000",
+        of("churn", "m5", RAW, Metric::AfterAllToFirst),
+        Limit::Number(1.10),
+    ),
+    goal(
+        "M5",
+        "raw: share of the growth that is left after at most 60 s",
+        of("churn", "m5", RAW, Metric::RestedOfGrowth),
+        Limit::Number(0.25),
+    ),
+    goal(
+        "M6",
+        "raw: PSS MiB of 100,000 connections",
+        of("long_connections", "m6", RAW, Metric::Pss),
+        Limit::Number(M6_PSS_MIB),
+    ),
+    goal(
+        "M6",
+        "raw: % of a core against 1.3 x six epoll relays",
+        of("long_connections", "m6", RAW, Metric::CorePercent),
+        Limit::Times(1.3, of("long_connections", "m6", FLOOR, Metric::CorePercent)),
+    ),
+    goal("M6", "raw: p99.9 ms", of("long_connections", "m6", RAW, Metric::P999), Limit::Number(10.0)),
+    goal(
+        "M6",
+        "raw with heartbeats: % of a core against 1.3 x six epoll relays",
+        of("long_connections", "m6-heartbeats", RAW, Metric::CorePercent),
+        Limit::Times(1.3, of("long_connections", "m6-heartbeats", FLOOR, Metric::CorePercent)),
+    ),
+    goal(
+        "M6",
+        "raw with heartbeats: p99.9 ms",
+        of("long_connections", "m6-heartbeats", RAW, Metric::P999),
+        Limit::Number(10.0),
+    ),
+    goal(
+        "C0",
+        "C1, tokio mode to 1.15 x tokio relay",
+        cpu("c1", TOKIO),
+        Limit::Times(1.15, cpu("c1", TOKIO_FLOOR)),
+    ),
+    goal(
+        "C0",
+        "C2, tokio mode to 1.15 x tokio relay",
+        cpu("c2", TOKIO),
+        Limit::Times(1.15, cpu("c2", TOKIO_FLOOR)),
+    ),
+    goal(
+        "C0",
+        "C3, tokio mode to 1.15 x tokio relay",
+        cpu("c3", TOKIO),
+        Limit::Times(1.15, cpu("c3", TOKIO_FLOOR)),
+    ),
+    goal("C0", "C1, raw to 1.30 x epoll relay", cpu("c1", RAW), Limit::Times(1.30, cpu("c1", FLOOR))),
+    goal("C0", "C2, raw to 1.30 x epoll relay", cpu("c2", RAW), Limit::Times(1.30, cpu("c2", FLOOR))),
+    goal("C0", "C3, raw to 1.30 x epoll relay", cpu("c3", RAW), Limit::Times(1.30, cpu("c3", FLOOR))),
+    goal("C1", "raw to 0.85 x tokio mode", cpu("c1", RAW), Limit::Times(0.85, cpu("c1", TOKIO))),
+    goal(
+        "C1",
+        "raw to a third of MOSN's 30.8 us, measured in another run",
+        cpu("c1", RAW),
+        Limit::Number(30.8 / 3.0),
+    ),
+    goal("C2", "raw: us per request", cpu("c2", RAW), Limit::Number(1.5)),
+    goal(
+        "C2",
+        "raw not above tokio mode beyond the spread",
+        cpu("c2", RAW),
+        Limit::BeyondSpread(cpu("c2", TOKIO)),
+    ),
+    goal("C3", "raw to 1.15 x epoll relay", cpu("c3", RAW), Limit::Times(1.15, cpu("c3", FLOOR))),
+    goal(
+        "C3",
+        "raw not above tokio mode beyond the spread",
+        cpu("c3", RAW),
+        Limit::BeyondSpread(cpu("c3", TOKIO)),
+    ),
+    goal(
+        "C3",
+        "raw: system calls per request",
+        of("syscalls", "c3", RAW, Metric::SyscallsPerRequest),
+        Limit::Number(8.5),
+    ),
+    goal(
+        "C3b",
+        "5,000/s, raw not above tokio mode in all CPU",
+        of("partial_load", "5k", RAW, Metric::TotalPerRequest),
+        Limit::BeyondSpread(of("partial_load", "5k", TOKIO, Metric::TotalPerRequest)),
+    ),
+    goal(
+        "C3b",
+        "5,000/s, raw not above tokio mode in p99",
+        of("partial_load", "5k", RAW, Metric::P99),
+        Limit::BeyondSpread(of("partial_load", "5k", TOKIO, Metric::P99)),
+    ),
+    goal(
+        "C3b",
+        "20,000/s, raw not above tokio mode in all CPU",
+        of("partial_load", "20k", RAW, Metric::TotalPerRequest),
+        Limit::BeyondSpread(of("partial_load", "20k", TOKIO, Metric::TotalPerRequest)),
+    ),
+    goal(
+        "C3b",
+        "20,000/s, raw not above tokio mode in p99",
+        of("partial_load", "20k", RAW, Metric::P99),
+        Limit::BeyondSpread(of("partial_load", "20k", TOKIO, Metric::P99)),
+    ),
+    goal(
+        "H1",
+        "a heartbeat, raw to 1.1 x epoll relay",
+        of("heartbeats", "h1", RAW, Metric::CpuPerRequest),
+        Limit::Times(1.1, of("heartbeats", "h1", FLOOR, Metric::CpuPerRequest)),
+    ),
+    goal(
+        "L1",
+        "raw: p99 with skew to 1.3 x that of the even load",
+        of("skew", "skew", RAW, Metric::P99),
+        Limit::Times(1.3, of("skew", "even", RAW, Metric::P99)),
+    ),
+    goal(
+        "L3",
+        "raw: p99.9 ms in the 100 ms after a step",
+        of("partial_load", "step", RAW, Metric::P999),
+        Limit::Number(5.0),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::figures::tests::measured;
+    use crate::results::figures::tests::run;
+    use crate::results::figures::tests::window;
+    use crate::scenario::file::Scenario;
+    use crate::scenario::record::Record;
+
+    fn of_c1(figures: &Figures) -> Vec<(bool, Option<(f64, f64)>)> {
+        let all = verdicts(figures).into_iter().filter(|verdict| verdict.id == "C1");
+        all.map(|verdict| (verdict.reached, verdict.measured)).collect()
+    }
+
+    #[test]
+    fn a_goal_is_reached_missed_or_not_measured() {
+        let mut records = vec![run(), window("c1"), Record::Measured(measured("c1", "raw", 0, 8.0))];
+        assert_eq!(of_c1(&Figures::of(&records)), [(false, None), (true, Some((8.0, 30.8 / 3.0)))]);
+        records.push(Record::Measured(measured("c1", "tokio", 0, 10.0)));
+        assert_eq!(of_c1(&Figures::of(&records))[0], (true, Some((8.0, 8.5))));
+        records.push(Record::Measured(measured("c1", "tokio", 1, 8.0)));
+        assert!(!of_c1(&Figures::of(&records))[0].0, "0.85 of 9 is less than 8");
+    }
+
+    #[test]
+    fn what_the_spread_swallows_is_not_above() {
+        let mut records = vec![run(), window("c3")];
+        for (round, us) in [9.0, 11.0, 13.0].into_iter().enumerate() {
+            records.push(Record::Measured(measured("c3", "raw", round, us)));
+            records.push(Record::Measured(measured("c3", "tokio", round, us - 1.0)));
+        }
+        let figures = Figures::of(&records);
+        let verdicts = verdicts(&figures);
+        let beyond = verdicts.iter().find(|verdict| verdict.id == "C3" && verdict.what.contains("spread"));
+        assert!(beyond.is_some_and(|verdict| verdict.reached && verdict.measured == Some((11.0, 10.0))));
+    }
+
+    #[test]
+    fn every_goal_names_a_window_of_the_suite() {
+        let exists = |of: &Of| {
+            let scenario = Scenario::find(of.scenario).expect(of.scenario);
+            assert!(scenario.windows.iter().any(|window| window.name == of.window), "{of:?}");
+        };
+        for goal in GOALS {
+            exists(&goal.figure);
+            if let Limit::Times(_, of) | Limit::BeyondSpread(of) = &goal.limit {
+                exists(of);
+            }
+        }
+    }
+}

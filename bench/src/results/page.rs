@@ -1,0 +1,322 @@
+//! Owns the report: one page of Markdown with tables, verdicts, machine facts and exact commands, and its pictures. Says "no
+//! difference" where the spread swallows one, and shows what was disturbed, broken or left out.
+
+use std::fmt::Write;
+
+use crate::results::figures::Figures;
+use crate::results::figures::Metric;
+use crate::results::figures::Row;
+use crate::results::figures::WindowFigures;
+use crate::results::goals;
+use crate::results::goals::Verdict;
+use crate::results::picture;
+use crate::results::picture::Axes;
+use crate::results::picture::Line;
+use crate::stats::Spread;
+use crate::trouble::Trouble;
+
+/// A page and the pictures that it shows, by file name.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Markdown.
+    pub text: String,
+    /// Names, as the page links to them, and SVG texts.
+    pub pictures: Vec<(String, String)>,
+}
+
+/// Makes the page.
+pub fn page(figures: &Figures) -> Result<Page, Trouble> {
+    let mut page = Page::default();
+    page.text += "# Results\n\n";
+    page.text += "Median [lowest to highest] of the rounds of each target. A round that lost or mixed up an answer does \
+                  not count. Targets were interleaved; rounds in which other processes took more than 12 % of a core \
+                  were taken again.\n\n";
+    page.text += &runs(figures);
+    page.text += &verdict_table(&goals::verdicts(figures));
+    let mut scenario = "";
+    for window in &figures.windows {
+        if window.window.scenario != scenario {
+            scenario = &window.window.scenario;
+            let _ = write!(page.text, "## {scenario}\n\n");
+        }
+        page.window(window)?;
+    }
+    page.scale(figures)?;
+    page.text += &skipped(figures);
+    page.text += &commands(figures);
+    Ok(page)
+}
+
+impl Page {
+    fn window(&mut self, window: &WindowFigures) -> Result<(), Trouble> {
+        let about = &window.window;
+        let _ = write!(self.text, "### {}: {}\n\n", about.window, about.about);
+        self.text += &table(window);
+        self.text += &notes(window);
+        let stem = format!("{}-{}", about.scenario, about.window);
+        if let Some(metric) = window.headline() {
+            let bars: Vec<_> = window
+                .rows
+                .iter()
+                .filter_map(|row| Some((row.target.clone(), *row.metrics.get(&metric)?)))
+                .collect();
+            let title = format!("{} {}: {}", about.scenario, about.window, metric.label());
+            self.show(&format!("{stem}-cost.svg"), &title, picture::bars(&title, metric.digits(), &bars)?);
+        }
+        let lines: Vec<_> =
+            window.rows.iter().filter(|row| !row.curve.is_empty()).map(latency_line).collect();
+        if !lines.is_empty() {
+            let title = format!("{} {}: latency by percentile", about.scenario, about.window);
+            let axes = Axes { title: &title, x: "percentile", y: "ms", x_label: &percentile_label };
+            self.show(&format!("{stem}-latency.svg"), &title, picture::lines(axes, &lines)?);
+        }
+        self.text.push('\n');
+        Ok(())
+    }
+
+    /// Cost against the number of connections, over the windows of `scale`.
+    fn scale(&mut self, figures: &Figures) -> Result<(), Trouble> {
+        let windows: Vec<_> = figures.windows.iter().filter(|one| one.window.scenario == "scale").collect();
+        let mut lines: Vec<Line> = Vec::new();
+        for window in &windows {
+            for row in &window.rows {
+                let Some(cpu) = row.metrics.get(&Metric::CpuPerRequest) else { continue };
+                let at = lines.iter().position(|line| line.name == row.target).unwrap_or_else(|| {
+                    lines.push(Line { name: row.target.clone(), points: Vec::new() });
+                    lines.len() - 1
+                });
+                lines[at].points.push((window.window.connections as f64, cpu.median));
+            }
+        }
+        if windows.len() > 1 && !lines.is_empty() {
+            let title = "CPU us per request against the number of connections";
+            let axes = Axes { title, x: "connections", y: "us", x_label: &|x| format!("{x:.0}") };
+            self.show("scale-cost.svg", title, picture::lines(axes, &lines)?);
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, name: &str, title: &str, svg: String) {
+        let _ = write!(self.text, "![{title}](pictures/{name})\n\n");
+        self.pictures.push((name.into(), svg));
+    }
+}
+
+/// Percentiles by their nines, so that the slow end has room.
+fn latency_line(row: &Row) -> Line {
+    let place = |percentile: f64| -(1.0 - percentile / 100.0).max(HIGHEST).log10();
+    let points = row.curve.iter().map(|(percentile, ms)| (place(*percentile), *ms)).collect();
+    Line { name: row.target.clone(), points }
+}
+
+fn percentile_label(nines: f64) -> String {
+    let percentile = 100.0 - 100.0 * 10f64.powf(-nines);
+    let digits = (nines.ceil() - 2.0).clamp(0.0, 3.0) as usize;
+    if nines >= -HIGHEST.log10() - 1e-9 { "max".into() } else { format!("{percentile:.digits$}") }
+}
+
+fn runs(figures: &Figures) -> String {
+    let mut text = String::new();
+    for run in &figures.runs {
+        let machine = &run.machine;
+        let _ = writeln!(
+            text,
+            "- `{}`\n  on {}, {} processors, {:.1} GiB, Linux {}, {} open files, load {} before it{}",
+            run.command,
+            machine.processor,
+            machine.cores,
+            machine.memory_bytes as f64 / f64::from(1 << 30),
+            machine.kernel,
+            machine.descriptors,
+            machine.load,
+            run.gateway.as_ref().map_or_else(String::new, |gateway| format!("; gateway `{gateway}`"))
+        );
+    }
+    text + "\n"
+}
+
+fn verdict_table(verdicts: &[Verdict]) -> String {
+    let mut text = "## Targets\n\n| # | what | figure | at most | |\n|---|---|---|---|---|\n".to_owned();
+    for Verdict { id, what, measured, reached } in verdicts {
+        let Some((own, limit)) = measured else { continue };
+        let word = if *reached { "reached" } else { "**missed**" };
+        let _ = writeln!(text, "| {id} | {what} | {own:.3} | {limit:.3} | {word} |");
+    }
+    let open: Vec<_> = verdicts.iter().filter(|verdict| verdict.measured.is_none()).collect();
+    if !open.is_empty() {
+        let names: Vec<_> = open.iter().map(|verdict| format!("{} ({})", verdict.id, verdict.what)).collect();
+        let _ = write!(text, "\nNot measured here: {}.\n", names.join("; "));
+    }
+    text + "\n"
+}
+
+fn table(window: &WindowFigures) -> String {
+    let metrics = window.metrics();
+    let heads: Vec<_> = metrics.iter().map(|metric| metric.label()).collect();
+    let mut text =
+        format!("| target | {} | rounds |\n|---|{}---|\n", heads.join(" | "), "---|".repeat(heads.len()));
+    for row in &window.rows {
+        let cells = metrics.iter().map(|metric| {
+            row.metrics.get(metric).map_or_else(|| "-".into(), |spread| cell(*spread, metric.digits()))
+        });
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} |",
+            row.target,
+            cells.collect::<Vec<_>>().join(" | "),
+            rounds(row)
+        );
+    }
+    text + "\n"
+}
+
+fn cell(Spread { median, low, high }: Spread, digits: usize) -> String {
+    if low == high {
+        return format!("{median:.digits$}");
+    }
+    format!("{median:.digits$} [{low:.digits$} to {high:.digits$}]")
+}
+
+fn rounds(row: &Row) -> String {
+    let mut text = row.rounds.to_string();
+    if row.disturbed > 0 {
+        let _ = write!(text, ", {} disturbed", row.disturbed);
+    }
+    if !row.broken.is_empty() {
+        let _ = write!(text, ", **{} broken**", row.broken.len());
+    }
+    text
+}
+
+/// How the first target compares with each other one, what broke, and what moved.
+fn notes(window: &WindowFigures) -> String {
+    let mut text = String::new();
+    for row in &window.rows {
+        for why in &row.broken {
+            let _ = writeln!(text, "- {} broke: {why}", row.target);
+        }
+        let moved =
+            row.counters.iter().filter(|(name, _)| SHOWN_COUNTERS.iter().any(|one| name.contains(one)));
+        let moved: Vec<_> = moved.map(|(name, count)| format!("{name} {count:.0}")).collect();
+        if !moved.is_empty() {
+            let _ = writeln!(text, "- {}: {}", row.target, moved.join(", "));
+        }
+    }
+    let Some((first, others)) = window.rows.split_first() else { return text };
+    for metric in [window.headline(), Some(Metric::TotalPerRequest), Some(Metric::P99)].into_iter().flatten()
+    {
+        let Some(own) = first.metrics.get(&metric) else { continue };
+        let said = others.iter().filter_map(|other| {
+            let spread = other.metrics.get(&metric)?;
+            let how = compared(own, spread)?;
+            Some(format!("{how} {}", other.target))
+        });
+        let said: Vec<_> = said.collect();
+        if !said.is_empty() {
+            let _ = writeln!(text, "- {}, {}: {}", metric.label(), first.target, said.join("; "));
+        }
+    }
+    if text.is_empty() { text } else { text + "\n" }
+}
+
+/// In words; nothing where a ratio means nothing.
+fn compared(own: &Spread, other: &Spread) -> Option<String> {
+    if own.overlaps(other) {
+        return Some("no difference to".into());
+    }
+    (own.median > 0.0 && other.median > 0.0).then(|| format!("{:.2} of", own.median / other.median))
+}
+
+fn skipped(figures: &Figures) -> String {
+    if figures.skipped.is_empty() {
+        return String::new();
+    }
+    let lines = figures.skipped.iter().map(|skipped| format!("- {}: {}\n", skipped.what, skipped.why));
+    format!("## Left out\n\n{}\n", lines.collect::<String>())
+}
+
+fn commands(figures: &Figures) -> String {
+    let mut text = "## Commands\n\nWhat each window started, in its last round.\n\n".to_owned();
+    for window in &figures.windows {
+        for row in window.rows.iter().filter(|row| !row.commands.is_empty()) {
+            let about = &window.window;
+            let _ = write!(text, "{} {} {}:\n\n", about.scenario, about.window, row.target);
+            row.commands.iter().for_each(|command| {
+                let _ = writeln!(text, "    {command}");
+            });
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Counters that explain a figure.
+const SHOWN_COUNTERS: [&str; 2] = ["move", "stole"];
+/// Where the maximum is drawn: behind the last percentile that a curve has.
+const HIGHEST: f64 = 1e-5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::figures::tests::measured;
+    use crate::results::figures::tests::run;
+    use crate::results::figures::tests::window;
+    use crate::scenario::record::MeasuredRecord;
+    use crate::scenario::record::Record;
+
+    fn page_of(records: &[Record]) -> Page {
+        page(&Figures::of(records)).expect("it can be made")
+    }
+
+    fn two_targets(tokio_us: [f64; 2]) -> Vec<Record> {
+        let mut records = vec![run(), window("c1")];
+        for (round, us) in [8.0, 9.0].into_iter().enumerate() {
+            records.push(Record::Measured(measured("c1", "raw", round, us)));
+            records.push(Record::Measured(measured("c1", "tokio", round, tokio_us[round])));
+        }
+        records
+    }
+
+    #[test]
+    fn a_page_has_tables_pictures_the_machine_and_the_commands() {
+        let page = page_of(&two_targets([20.0, 22.0]));
+        for part in [
+            "# Results",
+            "a processor",
+            "bowline-bench run",
+            "| raw | 8.50 [8.00 to 9.00]",
+            "start tokio",
+            "| C1 |",
+        ] {
+            assert!(page.text.contains(part), "{part}: {}", page.text);
+        }
+        assert!(page.text.contains("0.40 of tokio"), "{}", page.text);
+        assert!(page.text.contains("moves_total"), "{}", page.text);
+        let names: Vec<_> = page.pictures.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["small_rpc-c1-cost.svg", "small_rpc-c1-latency.svg"]);
+        assert!(names.iter().all(|name| page.text.contains(&format!("(pictures/{name})"))));
+    }
+
+    #[test]
+    fn what_the_spread_swallows_is_no_difference() {
+        let page = page_of(&two_targets([8.9, 30.0]));
+        assert!(page.text.contains("CPU us/request, raw: no difference to tokio"), "{}", page.text);
+    }
+
+    #[test]
+    fn what_broke_is_said() {
+        let mut records = two_targets([20.0, 22.0]);
+        let broken = MeasuredRecord { ok: false, trouble: None, ..measured("c1", "raw", 2, 1.0) };
+        records.push(Record::Measured(broken));
+        let page = page_of(&records);
+        assert!(page.text.contains("**1 broken**") && page.text.contains("raw broke: an answer was lost"));
+    }
+
+    #[test]
+    fn percentiles_are_named_by_their_nines() {
+        assert_eq!(
+            [0.0, 1.0, 2.0, 3.0, 4.0, 5.0].map(percentile_label),
+            ["0", "90", "99", "99.9", "99.99", "max"]
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! Owns a run of scenarios: windows in order, targets interleaved A B A B, disturbed windows taken again, everything written
+//! down as it comes. Bounded in rounds, attempts and time. What lost an answer is written down as such and counts for nothing.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::host;
+use crate::scenario::file::Scenario;
+use crate::scenario::file::What;
+use crate::scenario::file::Window;
+use crate::scenario::programs::words;
+use crate::scenario::record::Journal;
+use crate::scenario::record::MeasuredRecord;
+use crate::scenario::record::Record;
+use crate::scenario::record::RunRecord;
+use crate::scenario::record::SkippedRecord;
+use crate::scenario::record::WindowRecord;
+use crate::scenario::syscalls;
+use crate::scenario::target::Target;
+use crate::scenario::window;
+use crate::scenario::window::Bench;
+use crate::scenario::window::Measured;
+use crate::spawn::Spawned;
+use crate::trouble::Trouble;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct SuiteOptions {
+    /// In this order.
+    pub scenarios: Vec<Scenario>,
+    /// Instead of the scenarios' own, where a window does not have its own.
+    pub targets: Vec<Target>,
+    /// Beside them, where a window takes peers.
+    pub peers: Vec<Target>,
+    /// Peers that are not there, and why.
+    pub missing: Vec<(String, String)>,
+    /// How often each, at least.
+    pub rounds: usize,
+    /// How often a disturbed window is taken, at most.
+    pub attempts_max: usize,
+    /// No measurement begins later.
+    pub time_max: Duration,
+    /// Programs and cores.
+    pub bench: Bench,
+    /// Where results are written.
+    pub journal: PathBuf,
+    /// As it was typed.
+    pub command: String,
+}
+
+/// How a run went.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SuiteReport {
+    /// Always "run".
+    pub event: &'static str,
+    /// Measurements that count.
+    pub measured: usize,
+    /// Measurements that lost or mixed up an answer, or that failed.
+    pub broken: usize,
+    /// Of those that count, the ones that others disturbed although they were repeated.
+    pub disturbed: usize,
+    /// What was left out.
+    pub skipped: usize,
+    /// Where the results are.
+    pub results: PathBuf,
+}
+
+/// Runs all of it.
+pub fn run(options: &SuiteOptions) -> Result<SuiteReport, Trouble> {
+    let machine = host::facts()?;
+    let mut suite = Suite {
+        options,
+        journal: Journal::open(&options.journal)?,
+        report: SuiteReport { event: "run", results: options.journal.clone(), ..SuiteReport::default() },
+        begun: Instant::now(),
+        said: HashSet::new(),
+    };
+    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    suite.journal.append(&Record::Run(RunRecord {
+        machine,
+        command: options.command.clone(),
+        started_unix_s: started.as_secs(),
+        gateway: version(&options.bench),
+    }))?;
+    for (what, why) in &options.missing {
+        suite.skip(what.clone(), why.clone())?;
+    }
+    for scenario in &options.scenarios {
+        for window in &scenario.windows {
+            suite.run_window(scenario, window)?;
+        }
+    }
+    Ok(suite.report)
+}
+
+/// What the gateway says about itself, if it does.
+fn version(bench: &Bench) -> Option<String> {
+    let arguments = words(&["version", "--json"]);
+    let asked = Spawned::start(&bench.program, "the gateway", bench.gateway.as_deref()?, &arguments).ok()?;
+    asked.next_line(VERSION_MAX).ok()
+}
+
+struct Suite<'a> {
+    options: &'a SuiteOptions,
+    journal: Journal,
+    report: SuiteReport,
+    begun: Instant,
+    /// What was skipped and said so.
+    said: HashSet<String>,
+}
+
+impl Suite<'_> {
+    fn run_window(&mut self, scenario: &Scenario, window: &Window) -> Result<(), Trouble> {
+        let record = WindowRecord {
+            scenario: scenario.name.clone(),
+            window: window.name.clone(),
+            about: window.about.clone(),
+            connections: window.what.connections(),
+        };
+        self.journal.append(&Record::Window(record))?;
+        let targets = self.targets(scenario, window)?;
+        for round in 0..self.options.rounds.max(window.rounds_min) {
+            for target in &targets {
+                if self.begun.elapsed() >= self.options.time_max {
+                    let what = format!("{} {} {}", scenario.name, window.name, target.name);
+                    self.skip(what, format!("{} s are over", self.options.time_max.as_secs()))?;
+                    continue;
+                }
+                self.take(scenario, window, target, round)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that can take part; the others are said to be skipped.
+    fn targets(&mut self, scenario: &Scenario, window: &Window) -> Result<Vec<Target>, Trouble> {
+        let parse = |names: &[String]| {
+            let targets = names.iter().map(|name| Target::parse(name).map_err(Trouble::Asked));
+            targets.collect::<Result<Vec<_>, _>>()
+        };
+        let mut all = match &window.targets {
+            Some(names) => parse(names)?,
+            None if self.options.targets.is_empty() => parse(&scenario.targets)?,
+            None => self.options.targets.clone(),
+        };
+        if window.peers {
+            all.extend(self.options.peers.iter().cloned());
+        }
+        let heartbeats = match &window.what {
+            What::Load(load) => load.heartbeats || load.heartbeat_every.is_some(),
+            _ => false,
+        };
+        let uncounted = match &window.what {
+            What::Load(load) if load.syscalls => syscalls::unavailable(),
+            _ => None,
+        };
+        let mut fit = Vec::new();
+        for target in all {
+            let no_gateway = target.is_gateway() && self.options.bench.gateway.is_none();
+            let unfit = if no_gateway {
+                Some("no program of the gateway: --gateway".to_owned())
+            } else {
+                uncounted.clone()
+            };
+            let connections = window.what.connections();
+            match unfit.or_else(|| target.unfit(connections, window.processes, heartbeats)) {
+                Some(why) => self.skip(format!("{} {} {}", scenario.name, window.name, target.name), why)?,
+                None => fit.push(target),
+            }
+        }
+        Ok(fit)
+    }
+
+    /// One round of one target: a disturbed or broken window is taken again, and the last attempt counts.
+    fn take(
+        &mut self,
+        scenario: &Scenario,
+        window: &Window,
+        target: &Target,
+        round: usize,
+    ) -> Result<(), Trouble> {
+        for attempt in 0..self.options.attempts_max {
+            let (measured, trouble) = match window::measure(&self.options.bench, window, target) {
+                Ok(measured) => (measured, None),
+                Err(trouble @ (Trouble::Asked(_) | Trouble::Interrupted)) => return Err(trouble),
+                Err(trouble) => (Measured::default(), Some(trouble.to_string())),
+            };
+            let again = measured.disturbed && attempt + 1 < self.options.attempts_max;
+            if !again {
+                self.report.measured += usize::from(measured.ok);
+                self.report.broken += usize::from(!measured.ok);
+                self.report.disturbed += usize::from(measured.disturbed && measured.ok);
+            }
+            let record = MeasuredRecord {
+                scenario: scenario.name.clone(),
+                window: window.name.clone(),
+                target: target.name.clone(),
+                round,
+                attempt,
+                disturbed: measured.disturbed,
+                ok: measured.ok,
+                trouble,
+                processes: measured.processes,
+                commands: measured.commands,
+                counters: measured.counters,
+                result: measured.result,
+            };
+            tell(&record, again);
+            self.journal.append(&Record::Measured(record))?;
+            if !again {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, what: String, why: String) -> Result<(), Trouble> {
+        if !self.said.insert(what.clone()) {
+            return Ok(());
+        }
+        eprintln!("skipped {what}: {why}");
+        self.report.skipped += 1;
+        self.journal.append(&Record::Skipped(SkippedRecord { what, why }))
+    }
+}
+
+/// A line for people who watch.
+fn tell(record: &MeasuredRecord, again: bool) {
+    let what = match (&record.trouble, record.ok) {
+        (Some(trouble), _) => format!("BROKEN: {trouble}"),
+        (None, false) => "BROKEN: an answer was lost or wrong".to_owned(),
+        (None, true) => window::headline(record.processes, &record.result),
+    };
+    let disturbed = match (record.disturbed, again) {
+        (true, true) => " (disturbed: once more)",
+        (true, false) => " (disturbed)",
+        (false, _) => "",
+    };
+    let MeasuredRecord { scenario, window, target, round, .. } = record;
+    eprintln!("{scenario} {window} {target} round {}: {what}{disturbed}", round + 1);
+}
+
+const VERSION_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,258 @@
+//! The suite in its short form: seconds, few connections, the bare relays as targets. What is tested is that every answer is
+//! verified, that the figures are there and that the report shows them; never how fast anything is.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+use std::thread;
+
+use bowline_bench::scenario::syscalls;
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_bowline-bench");
+
+/// A folder of its own for each test, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("suite-{test}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("it can be made");
+        Self(path)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn records(&self) -> Vec<Value> {
+        let text = self.read("results.jsonl");
+        text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    fn measured(&self) -> Vec<Value> {
+        self.records().into_iter().filter(|record| record["event"] == "measured").collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).output().expect("the program was built")
+}
+
+/// A short run; disturbed windows are not taken again, since others may build beside the tests.
+fn run(folder: &Folder, arguments: &[&str]) -> Output {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let backend_core = if cores > 1 { "1" } else { "0" };
+    let out = folder.0.to_string_lossy().into_owned();
+    let short = ["--duration", "0.2", "--warmup", "0.1", "--connections-max", "40", "--attempts", "1"];
+    let machine = ["--backend-core", backend_core, "--out", &out];
+    bench(&[&["run"], arguments, &short, &machine].concat())
+}
+
+fn assert_ran(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one line of JSON")
+}
+
+#[test]
+fn a_short_run_verifies_every_answer_and_its_figures_exist() {
+    let folder = Folder::new("run");
+    let targets = ["--target", "relay-epoll", "--target", "relay-tokio", "--target", "relay-tokio-multi"];
+    let report =
+        assert_ran(&run(&folder, &[&["small_rpc", "heartbeats", "--rounds", "2"][..], &targets].concat()));
+    assert_eq!(
+        (&report["broken"], &report["measured"]),
+        (&0.into(), &36.into()),
+        "6 windows, 3 targets, 2 rounds"
+    );
+    let measured = folder.measured();
+    for record in &measured {
+        let number = |path: &str| {
+            record.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {record}"))
+        };
+        assert!(number("/result/processes_cpu/0/us_per_request") > 0.0, "{record}");
+        assert!(number("/result/processes_cpu/0/pss_bytes") > 0.0, "{record}");
+        assert!(number("/result/processes_cpu/0/descriptors") >= 40.0, "{record}");
+        assert!(number("/result/processes_cpu/0/threads") >= 3.0, "{record}");
+        assert_eq!(record["result"]["tally"]["sent"], record["result"]["tally"]["answered"], "{record}");
+    }
+    let of_c1 = measured.iter().filter(|record| record["window"] == "c1");
+    let order: Vec<_> = of_c1.map(|record| record["target"].as_str().expect("a name")).collect();
+    let once = ["relay-epoll", "relay-tokio", "relay-tokio-multi"];
+    assert_eq!(order, [once, once].concat(), "targets take turns");
+
+    let out = folder.0.to_string_lossy().into_owned();
+    assert_ran(&bench(&["report", &out]));
+    let page = folder.read("report.md");
+    for part in [
+        "### c1",
+        "| relay-tokio-multi |",
+        "requests/s",
+        "pictures/small_rpc-c3-latency.svg",
+        "relay epoll --to",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(folder.read("pictures/small_rpc-c1-cost.svg").contains("relay-epoll: "));
+}
+
+/// The gateway's program beside ours: a test run of the workspace has built it.
+fn gateway() -> Option<PathBuf> {
+    let beside = Path::new(PROGRAM).with_file_name("bowline");
+    let found = std::env::var_os("BOWLINE_BIN").map_or(beside, PathBuf::from);
+    if found.is_file() {
+        return Some(found);
+    }
+    assert!(std::env::var_os("BOWLINE_CI").is_none(), "no {}", found.display());
+    println!(
+        "SKIP the suite on the gateway: no {}; cargo build -p bowline-gateway makes it",
+        found.display()
+    );
+    None
+}
+
+#[test]
+fn both_modes_of_the_gateway_take_part_in_every_kind_of_window() {
+    let Some(gateway) = gateway() else { return };
+    let gateway = gateway.to_string_lossy().into_owned();
+    let folder = Folder::new("gateway");
+    let scenarios = ["small_rpc", "heartbeats", "idle", "churn", "slow_readers", "skew"];
+    let flags = ["--rounds", "1", "--gateway", &gateway, "--target", "raw", "--target", "tokio"];
+    let report = assert_ran(&run(&folder, &[&scenarios[..], &flags].concat()));
+    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &(2 * 14).into()), "{report}");
+    let measured = folder.measured();
+    let of = |window: &'static str| measured.iter().filter(move |record| record["window"] == window);
+    assert!(of("bolt").all(|record| record["result"]["bytes_per_connection"].is_number()));
+    assert!(of("skew").all(|record| record["counters"]["bowline_requests_total"].as_f64() > Some(0.0)));
+    assert!(of("beside").all(|record| record["result"]["tally"]["heartbeats_answered"].as_u64() > Some(0)));
+}
+
+#[test]
+fn connections_that_come_and_go_and_clients_that_stall_are_measured() {
+    let folder = Folder::new("churn");
+    let report =
+        assert_ran(&run(&folder, &["churn", "slow_readers", "--rounds", "1", "--target", "relay-epoll"]));
+    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &3.into()));
+    let measured = folder.measured();
+    let of =
+        |window: &str| measured.iter().find(|record| record["window"] == window).expect("it was measured");
+    assert_eq!(of("m5")["result"]["connections"], 14 * 40);
+    assert!(of("m5")["result"]["us_per_connection"].as_f64() > Some(0.0));
+    let stalled = &of("stalled")["result"]["stalled"];
+    assert_eq!(
+        (&stalled["clients"], &stalled["answered"]),
+        (&40.into(), &40.into()),
+        "a relay refuses nobody"
+    );
+}
+
+#[test]
+fn what_is_not_there_is_left_out_with_a_line_and_what_does_not_exist_is_refused() {
+    let folder = Folder::new("missing");
+    let arguments = [
+        "small_rpc",
+        "--rounds",
+        "1",
+        "--target",
+        "relay-epoll",
+        "--peer",
+        "mosn",
+        "--peer",
+        "nginx=./no/nginx",
+    ];
+    let output = run(&folder, &arguments);
+    let report = assert_ran(&output);
+    assert_eq!(report["skipped"], 2);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("skipped mosn") && said.contains("skipped nginx: no ./no/nginx"), "{said}");
+    for (wrong, says) in [
+        (&["c9"][..], "small_rpc"),
+        (&["small_rpc", "--target", "netty"], "relay-epoll"),
+        (&["small_rpc", "--peer", "caddy"], "haproxy"),
+        (&["small_rpc", "--gateway", "./no/gateway"], "no such program"),
+    ] {
+        let output = run(&folder, wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(says), "{wrong:?}: {said}");
+    }
+}
+
+#[test]
+fn a_run_that_cannot_count_says_so_and_goes_on() {
+    let folder = Folder::new("broken");
+    // It takes the flags of a gateway, says nothing and ends.
+    let output = run(
+        &folder,
+        &[
+            "small_rpc",
+            "--rounds",
+            "1",
+            "--gateway",
+            "/bin/true",
+            "--target",
+            "raw",
+            "--target",
+            "relay-epoll",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    assert_eq!((&report["broken"], &report["measured"]), (&3.into(), &3.into()));
+    let out = folder.0.to_string_lossy().into_owned();
+    assert_ran(&bench(&["report", &out]));
+    assert!(folder.read("report.md").contains("raw broke: raw ended"), "{}", folder.read("report.md"));
+}
+
+#[test]
+fn system_calls_are_counted_where_that_can_be_done() {
+    if let Some(why) = syscalls::unavailable() {
+        println!("SKIP system calls: {why}");
+        return;
+    }
+    let folder = Folder::new("syscalls");
+    let targets = ["--target", "relay-epoll", "--target", "relay-tokio"];
+    let report = assert_ran(&run(&folder, &[&["syscalls", "--rounds", "1"][..], &targets].concat()));
+    assert_eq!(report["measured"], 4);
+    for record in folder.measured() {
+        // Each request is received and sent twice, but several may share a call.
+        let calls = record["result"]["syscalls_per_request"].as_f64().expect("they were counted");
+        assert!(calls > 0.1 && calls < 100.0, "{record}");
+    }
+    let out = folder.0.to_string_lossy().into_owned();
+    assert_ran(&bench(&["report", &out]));
+    let page = folder.read("report.md");
+    assert!(
+        page.contains("| target | system calls/request | rounds |"),
+        "other figures are left out: {page}"
+    );
+}
+
+#[test]
+fn several_processes_of_a_target_share_a_port() {
+    let folder = Folder::new("shared");
+    let arguments = ["long_connections", "--rounds", "1", "--target", "relay-epoll"];
+    let report = assert_ran(&run(&folder, &arguments));
+    assert_eq!(report["measured"], 2);
+    for record in folder.measured() {
+        assert_eq!(
+            (&record["processes"], &record["result"]["processes"]),
+            (&6.into(), &6.into()),
+            "{record}"
+        );
+        assert_eq!(
+            record["commands"].as_array().map(Vec::len),
+            Some(8),
+            "six relays, a backend, a load: {record}"
+        );
+    }
+}

