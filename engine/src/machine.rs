@@ -359,6 +359,8 @@ pub struct Context<'a, A: Application> {
     pub output_bytes: usize,
     /// Bytes that were read and wait for more ([`Context::need`]): how far a large message has come.
     pub input_bytes: usize,
+    /// True if nothing was read since memory was too short for it: the peer is not to be blamed for being silent or slow.
+    pub held_back: bool,
     /// What the worker that runs this call owns.
     pub local: &'a mut A::Local,
     /// The buffer pool.

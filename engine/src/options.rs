@@ -50,6 +50,8 @@ pub struct Options {
     pub connections_max: usize,
     /// Accepted connections at a time from one address.
     pub connections_per_source_max: Option<usize>,
+    /// The listener that only this process connects to, if there is one: its connections count against no limit.
+    pub own_listener: Option<u16>,
     /// Options of every socket.
     pub socket: SocketOptions,
 }
@@ -106,6 +108,7 @@ impl Default for Options {
             buffer_bytes_max: 1 << 30,
             connections_max: 16_384,
             connections_per_source_max: None,
+            own_listener: None,
             socket: SocketOptions::default(),
         }
     }

@@ -14,6 +14,8 @@ use super::pool::Pool;
 pub struct OutputQueue {
     pieces: VecDeque<Piece>,
     bytes: usize,
+    /// Bytes of memory that the pieces pin.
+    pinned_bytes: usize,
     /// Pieces at the front that were already copied out of batch chunks.
     kept: usize,
 }
@@ -23,6 +25,7 @@ impl OutputQueue {
     pub fn push(&mut self, piece: Piece) {
         if !piece.is_empty() {
             self.bytes += piece.len();
+            self.pinned_bytes += piece.pinned_bytes();
             self.pieces.push_back(piece);
         }
     }
@@ -62,6 +65,7 @@ impl OutputQueue {
                 return front.advance(bytes);
             }
             bytes -= front.len();
+            self.pinned_bytes -= front.pinned_bytes();
             self.pieces.pop_front();
             self.kept = self.kept.saturating_sub(1);
         }
@@ -71,9 +75,11 @@ impl OutputQueue {
     /// batch. False if the pool's ceiling refused one of them.
     pub fn keep(&mut self, pool: &Pool) -> bool {
         for piece in self.pieces.iter_mut().skip(self.kept) {
+            let before = piece.pinned_bytes();
             if !piece.keep(pool) {
                 return false;
             }
+            self.pinned_bytes = self.pinned_bytes - before + piece.pinned_bytes();
             self.kept += 1;
         }
         true
@@ -86,13 +92,14 @@ impl OutputQueue {
 
     /// Bytes of memory that the waiting pieces pin.
     pub fn pinned_bytes(&self) -> usize {
-        self.pieces.iter().map(Piece::pinned_bytes).sum()
+        self.pinned_bytes
     }
 
     /// Removes and returns the first piece.
     pub fn pop(&mut self) -> Option<Piece> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.len();
+        self.pinned_bytes -= piece.pinned_bytes();
         self.kept = self.kept.saturating_sub(1);
         Some(piece)
     }

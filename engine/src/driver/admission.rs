@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::options::Options;
 use crate::stats::{Counter, Stats};
 use crate::sys;
 use crate::time::Time;
@@ -53,6 +54,8 @@ pub(crate) struct Admitted {
     max: usize,
     taken: AtomicUsize,
     per_source_max: Option<usize>,
+    /// Its connections are not counted.
+    own_listener: Option<u16>,
     per_source: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -68,14 +71,23 @@ pub(crate) enum Admission {
 }
 
 impl Admitted {
-    /// At most `max` in all, and `per_source_max` from one address.
-    pub(crate) fn new(max: usize, per_source_max: Option<usize>) -> Admitted {
-        Admitted { max, taken: AtomicUsize::new(0), per_source_max, per_source: Mutex::new(HashMap::new()) }
+    /// As many in all, and from one address, as `options` allow.
+    pub(crate) fn new(options: &Options) -> Admitted {
+        Admitted {
+            max: options.connections_max,
+            taken: AtomicUsize::new(0),
+            per_source_max: options.connections_per_source_max,
+            own_listener: options.own_listener,
+            per_source: Mutex::new(HashMap::new()),
+        }
     }
 
-    /// Counts a connection of `source`, unless a limit is reached.
+    /// Counts a connection of `source` that `listener` accepted, unless a limit is reached.
     #[must_use]
-    pub(crate) fn admit(&self, source: IpAddr) -> Admission {
+    pub(crate) fn admit(&self, listener: u16, source: IpAddr) -> Admission {
+        if self.own_listener == Some(listener) {
+            return Admission::Granted;
+        }
         if self.taken.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.taken.fetch_sub(1, Ordering::Relaxed);
             return Admission::LimitReached;
@@ -91,8 +103,11 @@ impl Admitted {
         Admission::SourceLimitReached
     }
 
-    /// A connection of `source` that was admitted is gone.
-    pub(crate) fn forget(&self, source: IpAddr) {
+    /// A connection of `source` that `listener` accepted and that was admitted is gone.
+    pub(crate) fn forget(&self, listener: u16, source: IpAddr) {
+        if self.own_listener == Some(listener) {
+            return;
+        }
         let before = self.taken.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a connection that was admitted is forgotten once");
         if self.per_source_max.is_none() {
@@ -228,41 +243,61 @@ fn is_starved(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    fn admitted(connections_max: usize, connections_per_source_max: Option<usize>) -> Admitted {
+        Admitted::new(&Options { connections_max, connections_per_source_max, ..Options::default() })
+    }
+
+    #[test]
+    fn connections_of_this_process_to_itself_take_no_seat() {
+        let options = Options {
+            connections_max: 1,
+            connections_per_source_max: Some(1),
+            own_listener: Some(3),
+            ..Options::default()
+        };
+        let admitted = Admitted::new(&options);
+        let here: IpAddr = [127, 0, 0, 1].into();
+        assert!((0..5).all(|_| admitted.admit(3, here) == Admission::Granted));
+        assert_eq!(admitted.admit(0, here), Admission::Granted);
+        (0..5).for_each(|_| admitted.forget(3, here));
+        assert_eq!(admitted.admit(0, here), Admission::LimitReached);
+    }
+
     fn emfile() -> io::Error {
         io::Error::from_raw_os_error(nix::errno::Errno::EMFILE as i32)
     }
 
     #[test]
     fn a_source_has_its_share_and_gets_it_back() {
-        let admitted = Admitted::new(100, Some(2));
+        let admitted = admitted(100, Some(2));
         let (greedy, other): (IpAddr, IpAddr) = ([127, 0, 0, 2].into(), [127, 0, 0, 3].into());
-        let admit = |source| admitted.admit(source);
+        let admit = |source| admitted.admit(0, source);
         assert_eq!([greedy, greedy, other].map(admit), [Admission::Granted; 3]);
         assert_eq!(admit(greedy), Admission::SourceLimitReached);
-        admitted.forget(greedy);
+        admitted.forget(0, greedy);
         assert_eq!([greedy, greedy].map(admit), [Admission::Granted, Admission::SourceLimitReached]);
-        (0..2).for_each(|_| admitted.forget(greedy));
+        (0..2).for_each(|_| admitted.forget(0, greedy));
         assert_eq!(admitted.per_source.lock().expect("no panic before").len(), 1);
     }
 
     #[test]
     fn seats_are_taken_once_and_given_back_even_by_those_whose_source_has_none() {
-        let admitted = Admitted::new(2, Some(1));
+        let admitted = admitted(2, Some(1));
         let (greedy, other): (IpAddr, IpAddr) = ([127, 0, 0, 2].into(), [127, 0, 0, 3].into());
-        assert_eq!(admitted.admit(greedy), Admission::Granted);
-        assert_eq!(admitted.admit(greedy), Admission::SourceLimitReached);
-        assert_eq!(admitted.admit(other), Admission::Granted);
-        assert_eq!(admitted.admit([127, 0, 0, 4].into()), Admission::LimitReached);
-        admitted.forget(other);
-        assert_eq!(admitted.admit(other), Admission::Granted);
+        assert_eq!(admitted.admit(0, greedy), Admission::Granted);
+        assert_eq!(admitted.admit(0, greedy), Admission::SourceLimitReached);
+        assert_eq!(admitted.admit(0, other), Admission::Granted);
+        assert_eq!(admitted.admit(0, [127, 0, 0, 4].into()), Admission::LimitReached);
+        admitted.forget(0, other);
+        assert_eq!(admitted.admit(0, other), Admission::Granted);
     }
 
     #[test]
     fn without_a_limit_nothing_is_kept_per_source() {
-        let admitted = Admitted::new(100, None);
+        let admitted = admitted(100, None);
         let source: IpAddr = "127.0.0.2".parse().expect("an address");
-        assert!((0..100).all(|_| admitted.admit(source) == Admission::Granted));
-        admitted.forget(source);
+        assert!((0..100).all(|_| admitted.admit(0, source) == Admission::Granted));
+        admitted.forget(0, source);
         assert!(admitted.per_source.lock().expect("no panic before").is_empty());
     }
 

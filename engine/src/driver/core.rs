@@ -59,6 +59,10 @@ const PRESSED: u16 = 1 << 8;
 const ABORT: u16 = 1 << 9;
 /// The peer's end was reported by the system; what is before it may still be unread.
 const PEER_SHUT: u16 = 1 << 10;
+/// This side opened it.
+const OPENED: u16 = 1 << 11;
+/// Nothing was read since memory was too short for it.
+const HELD_BACK: u16 = 1 << 12;
 
 /// Where and when a call happens.
 #[derive(Clone, Copy)]
@@ -155,7 +159,7 @@ impl<A: Application> Core<A> {
             machine: Some(machine),
             load: Some(Box::new(load)),
             deadline: Tick::NEVER,
-            flags: READING | CONNECTING,
+            flags: READING | CONNECTING | OPENED,
             end: None,
         }
     }
@@ -276,6 +280,7 @@ impl<A: Application> Core<A> {
 
     fn call(&mut self, input: Input<'_, A>, here: &Here, kit: &mut Kit<A>, port: &mut dyn Port<A>) {
         let (output_bytes, input_bytes) = (self.output_bytes(), self.input_bytes());
+        let held_back = self.has(HELD_BACK);
         let Some(machine) = self.machine.as_mut() else { return };
         let Kit { local, pool, effects, batch, random, .. } = kit;
         let mut context = Context {
@@ -285,6 +290,7 @@ impl<A: Application> Core<A> {
             last_active: here.last_active,
             output_bytes,
             input_bytes,
+            held_back,
             local,
             pool,
             effects,
@@ -442,7 +448,9 @@ impl<A: Application> Core<A> {
             if *read >= budget {
                 return ReadEnd::Budget;
             }
-            if kit.pool.pressure() != Pressure::Low && self.memory_bytes() > HEAVY_BYTES {
+            // What this side opened may be shared by many, and never stops reading for one of them (X3).
+            let may_press = !self.has(OPENED) && kit.pool.pressure() != Pressure::Low;
+            if may_press && self.memory_bytes() > HEAVY_BYTES {
                 self.press(here.now, kit);
                 return ReadEnd::Stopped;
             }
@@ -458,6 +466,7 @@ impl<A: Application> Core<A> {
                 Ok(0) => self.on_end(here, kit, port),
                 Ok(bytes) => {
                     *read += bytes;
+                    self.set(HELD_BACK, false);
                     self.offer(here, kit, port);
                     if bytes < room && !self.has(PEER_SHUT) {
                         return ReadEnd::Drained;
@@ -475,7 +484,7 @@ impl<A: Application> Core<A> {
     }
 
     fn press(&mut self, now: Time, kit: &mut Kit<A>) {
-        self.set(PRESSED, true);
+        self.set(PRESSED | HELD_BACK, true);
         let load = self.load.get_or_insert_with(|| kit.take_load());
         load.limit = Tick::ceil(now.after_ms(PRESSURE_PAUSE_MS));
     }

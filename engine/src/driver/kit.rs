@@ -39,7 +39,7 @@ impl<A: Application> Kit<A> {
             batch: Batch::new(pool.clone()),
             pool,
             effects: Effects::default(),
-            random: Random(seed | 1),
+            random: Random::new(seed),
             late_pieces: 0,
             spare: Spare::new(depot),
         }
@@ -77,6 +77,15 @@ impl<A: Application> Kit<A> {
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// A generator whose numbers have nothing to do with those of a neighbouring seed.
+    pub(crate) fn new(seed: u64) -> Random {
+        // One step of splitmix64.
+        let mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Random((mixed ^ mixed >> 31) | 1)
+    }
+
     /// The next number.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;

@@ -354,8 +354,10 @@ impl<M, B> Table<M, B> {
             (first..first + SEGMENT_SLOTS).map(|index| u32::try_from(index).expect("slots are few"));
         let mut held: Vec<Held> = Vec::with_capacity(SEGMENT_SLOTS);
         held.extend(indexes.filter(|index| self.head(*index).word.claim()).map(|index| Held { index }));
-        if held.len() == SEGMENT_SLOTS {
-            let _unused = self.bodies_used.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever looks at bodies is not waited for, since everybody else would wait too: the next look comes.
+        if held.len() == SEGMENT_SLOTS
+            && let Ok(_unused) = self.bodies_used.try_write()
+        {
             let bodies = self.segments[number].bodies.swap(ptr::null_mut(), Ordering::AcqRel);
             free_bodies(bodies);
         }

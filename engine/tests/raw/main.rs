@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_engine::machine::{CloseCause, Lost};
-use bowline_engine::options::{Dispatch, Mode, Options};
+use bowline_engine::options::{Accept, Dispatch, Mode, Options};
 
 use world::{ANSWER, Behaviour, World, eventually};
 
@@ -138,6 +138,70 @@ fn with_both_sides_shut_and_input_unread_nothing_runs() {
         eventually("the end is read", || world.ends() == 1);
         assert_quiet(&world);
     });
+}
+
+#[test]
+fn a_worker_that_always_has_work_still_runs_what_others_find() {
+    // One flood per worker and more: each always has bytes, so its connection is queued again without an event.
+    let shapes = [(Dispatch::Help, 1, 1), (Dispatch::Handoff, 1, 1), (Dispatch::Handoff, 2, 2)];
+    for (dispatch, reactors, workers) in shapes {
+        let options = Options { mode: Mode::Raw(dispatch), ..options(reactors, workers) };
+        let world = World::start(Options { read_budget_bytes: 4 << 10, ..options }, Behaviour::Swallow);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut stream = world.connect();
+                    while !stop.load(Ordering::Relaxed) {
+                        stream.write_all(&[9; 64 << 10]).expect("it is open");
+                    }
+                });
+            }
+            eventually("the flood flows", || world.read_bytes() > 4 << 20);
+            for _ in 0..10 {
+                let mut stream = world.connect();
+                stream.write_all(&[1]).expect("it is open");
+                let mut answer = [0];
+                let answered = stream.read_exact(&mut answer);
+                if answered.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                answered.expect("a newcomer is served beside the flood");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn when_accepting_has_stopped_nothing_runs() {
+    for accept in [Accept::Shared, Accept::Reuseport] {
+        each_shape(|options| {
+            let world = World::start(Options { accept, ..options }, Behaviour::Echo);
+            let mut stream = world.connect();
+            stream.write_all(&[7]).expect("it is open");
+            let mut answer = [0];
+            stream.read_exact(&mut answer).expect("it answers");
+            world.handle().stop_accepting(0);
+            assert_quiet(&world);
+            stream.write_all(&[8]).expect("it is open");
+            stream.read_exact(&mut answer).expect("it still answers");
+            assert_eq!(answer, [8]);
+        });
+    }
+}
+
+#[test]
+fn a_single_busy_connection_wakes_nobody() {
+    let options = Options { read_budget_bytes: 4 << 10, ..options(1, 2) };
+    let world = World::start(options, Behaviour::Swallow);
+    let mut stream = world.connect();
+    for _ in 0..200 {
+        stream.write_all(&[9; 64 << 10]).expect("it is open");
+    }
+    eventually("all is read", || world.read_bytes() == 200 * (64 << 10));
+    let wakes: u64 = world.handle().stats().workers.iter().map(|worker| worker.wakes).sum();
+    assert_eq!(wakes, 0, "there was never more than one slot to run");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) enum Behaviour {
     Echo,
     /// Answers, and closes another connection by mail: it may be at rest, running on another thread, or gone.
     AnswerAndCloseAnother,
+    /// Takes what comes, and answers nothing but a single byte.
+    Swallow,
     /// Never reads.
     Pause,
     /// Answers at the end of the stream, and stays open.
@@ -174,6 +176,12 @@ impl One {
                     context.send(known.swap_remove(at), ());
                 }
                 known.push(context.me);
+            }
+            Behaviour::Swallow => {
+                incoming.consume(bytes);
+                if bytes == 1 {
+                    assert!(context.write_copy(&[ANSWER]), "there is memory for a byte");
+                }
             }
             Behaviour::Pause | Behaviour::KeepOpen | Behaviour::ShutAndPause => incoming.consume(bytes),
         }

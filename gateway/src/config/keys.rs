@@ -305,7 +305,7 @@ pub const KEYS: &[Key] = &[
         "The first pause after an endpoint could not be reached; it doubles, with jitter"),
     changes("clusters[].reconnect_max", Kind::Duration(1, DAY), "10s", "The longest such pause"),
     changes("clusters[].resolve_interval", Kind::Duration(100, DAY), "30s", "How long a resolved name is good"),
-    changes("limits.in_flight_max", Kind::Count(1, MIB), "1024",
+    changes("limits.in_flight_max", Kind::Count(1, 65_535), "1024",
         "Requests of one client connection in flight; the next one is not read"),
     changes("limits.downstream_output_max", Kind::Size(64 * KIB, GIB), "1MiB",
         "Bytes queued for one client connection; half of it stops reading from it"),

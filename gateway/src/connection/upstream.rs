@@ -526,7 +526,9 @@ impl Upstream {
             None => context.last_active.after_ms(interval_ms),
             Some(beat_at) => beat_at.after_ms(timeout_ms),
         };
-        if !self.reading {
+        if !self.reading || context.held_back {
+            // An answer that this side did not read is not missing.
+            self.beat_at = None;
             return self.arm(context.now.after_ms(interval_ms), context);
         }
         if context.now < due {

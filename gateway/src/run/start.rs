@@ -116,7 +116,9 @@ fn start_engine(plan: &Plan, gateway: &Gateway) -> Result<Engine<Gateway>, Troub
         debug_assert_eq!(listen.len(), usize::from(gateway.echo_listener()));
         listen.push(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     }
-    let started = Engine::start(Arc::new(gateway.clone()), options(&plan.engine), &listen);
+    // The embedded upstream's connections are this process talking to itself.
+    let options = Options { own_listener: Some(gateway.echo_listener()), ..options(&plan.engine) };
+    let started = Engine::start(Arc::new(gateway.clone()), options, &listen);
     started.map_err(|error| Trouble::failure(start_message(&error, plan)))
 }
 
@@ -167,6 +169,7 @@ pub(super) fn options(plan: &EnginePlan) -> Options {
         buffer_bytes_max: plan.buffer_memory_bytes_max,
         connections_max: plan.connections_max,
         connections_per_source_max: plan.connections_per_source_max,
+        own_listener: None,
         socket: SocketOptions::default(),
     }
 }

@@ -88,7 +88,7 @@ fn admit<A: Application>(
     if hub.is_stopping() {
         return refuse(stream);
     }
-    let admission = hub.admitted.admit(peer.ip());
+    let admission = hub.admitted.admit(number, peer.ip());
     if admission != Admission::Granted {
         hub.accepts.refuse(admission);
         return refuse(stream);
@@ -102,7 +102,7 @@ fn admit<A: Application>(
         }
         Err(newcomer) => {
             hub.accepts.refuse(Admission::LimitReached);
-            hub.admitted.forget(peer.ip());
+            hub.admitted.forget(number, peer.ip());
             newcomer.own.stream.into_iter().for_each(refuse);
         }
     }

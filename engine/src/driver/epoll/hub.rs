@@ -171,7 +171,7 @@ impl<A: Application> Hub<A> {
             workers: seats,
             depot: ArrayQueue::new(DEPOT_NODES),
             handoff: handoff.then(|| ArrayQueue::new(table.slots_max())),
-            admitted: Admitted::new(options.connections_max, options.connections_per_source_max),
+            admitted: Admitted::new(&options),
             gate: Gate::new(),
             accepts: AcceptCounts::default(),
             stranded: Counter::default(),
@@ -273,6 +273,13 @@ impl<A: Application> Hub<A> {
                 return;
             }
         }
+    }
+
+    /// Wakes up to `count` sleeping workers, beginning with number `first`.
+    pub(crate) fn wake_sleepers(&self, count: usize, first: usize) {
+        let workers = self.workers.len();
+        let sleepers = (0..workers).map(|distance| (first + distance) % workers);
+        let _ = sleepers.filter(|number| self.wake_worker(*number)).take(count).count();
     }
 
     /// Wakes a worker if it sleeps. True if it did.

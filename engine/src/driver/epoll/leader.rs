@@ -100,6 +100,10 @@ impl<A: Application> Lead<A> {
         if !self.acceptors.is_empty() {
             self.accept(reactor, now, queue);
         }
+        // Cleared whether or not there is a listener here: while it is set, this thread does not sleep.
+        if reactor.closing.load(Ordering::Relaxed) && reactor.closing.swap(false, Ordering::SeqCst) {
+            self.close_listeners(now, queue);
+        }
         Ok(())
     }
 
@@ -163,9 +167,6 @@ impl<A: Application> Lead<A> {
             }
         }
         self.ready_listeners.clear();
-        if reactor.closing.load(Ordering::Relaxed) && reactor.closing.swap(false, Ordering::SeqCst) {
-            self.close_listeners(now, queue);
-        }
     }
 
     /// Accepts what is queued at listeners that are to be closed, then closes them: closing alone would reset it (O12).
@@ -301,7 +302,7 @@ mod tests {
             stream.set_nonblocking(true).expect("a plain option");
             let fd = std::os::fd::AsRawFd::as_raw_fd(&stream);
             let own = Own { stream: Some(stream), ..Own::new(Core::accepted()) };
-            assert_eq!(self.hub.admitted.admit(peer.ip()), Admission::Granted);
+            assert_eq!(self.hub.admitted.admit(0, peer.ip()), Admission::Granted);
             let newcomer = Newcomer { own, home: 0, peer: Some(peer), listener: 0 };
             let (held, address) = self.hub.table.claim(self.hub.clock.now(), newcomer).ok().expect("room");
             self.hub.note_home(0, 1);

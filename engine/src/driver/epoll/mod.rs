@@ -128,7 +128,21 @@ fn spawn<A: Application>(
 }
 
 fn thread(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name).spawn(body)
+    std::thread::Builder::new().name(name).spawn(|| {
+        let whole = AbortOnUnwind;
+        body();
+        std::mem::forget(whole);
+    })
+}
+
+/// Ends the process when one of its threads unwinds. Machines are guarded; a panic beside them is a defect of this
+/// engine, and a process that lives on without one of its threads would hold connections that nobody runs.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
 }
 
 impl<A: Application> Control<A> for Raw<A> {

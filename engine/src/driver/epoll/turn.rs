@@ -4,7 +4,7 @@
 //! and releases, in that order (O3). Between the two the slot is held by this worker. It chooses nothing: which slot
 //! runs when is the worker's business.
 
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::driver::epoll::hub::{Hub, Own};
 use crate::driver::epoll::outbox::{Outbox, TurnPort};
 use crate::driver::kit::Kit;
 use crate::machine::{Address, Application, Closed, Effects, Lost, OpenError};
+use crate::slot::inbox::Letters;
 use crate::slot::shared::Shared;
 use crate::slot::table::Held;
 use crate::slot::word::Causes;
@@ -34,7 +35,7 @@ pub(crate) struct Runner<A: Application> {
     pub(crate) hub: Arc<Hub<A>>,
     pub(crate) kit: Kit<A>,
     pub(crate) out: Outbox<A>,
-    /// The moment of the batch.
+    /// The moment of the turn.
     pub(crate) now: Time,
     /// Bytes read in this batch.
     pub(crate) read_bytes: usize,
@@ -50,10 +51,21 @@ impl<A: Application> Runner<A> {
     /// Runs a held slot for `causes` (O2). A machine that panics ends its own connection: nothing of its call may reach
     /// the next one on this thread.
     pub(crate) fn turn(&mut self, held: &mut Held, causes: Causes) {
-        let turn = AssertUnwindSafe(|| self.unguarded_turn(held, causes));
+        self.look_at_clock();
+        let mut letters = self.hub.table.take_mail(held);
+        let turn = AssertUnwindSafe(|| self.unguarded_turn(held, causes, &mut letters));
         if catch_unwind(turn).is_err() {
             self.give_up(held);
         }
+        // What a machine that panicked has not seen goes back.
+        let counts = &self.hub.workers[self.number].counts;
+        self.out.bounce_all(letters, &self.hub, &mut self.kit.local, counts);
+    }
+
+    /// Reads the clock. Whoever holds a slot reads it after whoever held it before, so `now` never goes back for one
+    /// machine (rule 2), whichever workers run it.
+    pub(crate) fn look_at_clock(&mut self) {
+        self.now = self.hub.clock.now();
     }
 
     /// Ends the turn of a held slot (O3): flush, arm while still running, release last.
@@ -73,25 +85,22 @@ impl<A: Application> Runner<A> {
         }
     }
 
-    fn unguarded_turn(&mut self, held: &mut Held, causes: Causes) {
+    fn unguarded_turn(&mut self, held: &mut Held, causes: Causes, letters: &mut Letters<A::Mail>) {
         let Runner { hub, kit, out, now, read_bytes, number } = self;
         let (hub, now) = (&**hub, *now);
         let counts = &hub.workers[*number].counts;
         counts.turns.add(1);
         let me = hub.table.address(held);
-        let letters = hub.table.take_mail(held);
-        let Some((shared, own)) = hub.table.parts(held) else {
-            return out.bounce_all(letters, hub, &mut kit.local, counts);
-        };
+        let Some((shared, own)) = hub.table.parts(held) else { return };
         let here = here(me, shared, now);
         let port = &mut TurnPort { hub, out, shared, me, now };
-        if hub.is_stopping() {
-            own.core.on_lost(Lost::Shutdown, &here, kit, port);
-        }
         if own.core.is_new() {
             let machine = hub.app.accept(&mut kit.local, shared.listener(), here.peer);
             own.core.accept(machine);
             own.core.on_open(&here, kit, port);
+        }
+        if hub.is_stopping() {
+            own.core.on_lost(Lost::Shutdown, &here, kit, port);
         }
         begin_connect(own, &here, kit, port);
         if causes.any(Causes::EVENT) {
@@ -210,8 +219,8 @@ impl<A: Application> Runner<A> {
         let connected = own.stream.is_some() && !own.core.is_connecting();
         let record = Closed::of(me, shared, cause, connected, now);
         hub.note_home(shared.home(), -1);
-        if record.listener.is_some() {
-            hub.admitted.forget(shared.peer().ip());
+        if let Some(listener) = record.listener {
+            hub.admitted.forget(listener, shared.peer().ip());
         }
         let own = hub.table.end(&mut held).expect("its parts were just looked at");
         out.bounce_all(hub.table.take_mail(&held), hub, &mut kit.local, counts);
@@ -313,7 +322,10 @@ fn flush<A: Application>(own: &mut Own<A>, here: &Here, kit: &mut Kit<A>, port: 
     let Some(stream) = stream else { return };
     let mut written = 0;
     for _ in 0..FLUSH_ROUNDS_MAX {
-        let mut sink = |slices: &[std::io::IoSlice<'_>]| (&*stream).write_vectored(slices);
+        let mut sink = |slices: &[IoSlice<'_>]| match slices {
+            [one] => (&*stream).write(one),
+            many => (&*stream).write_vectored(many),
+        };
         let end = core.flush(&mut sink, &mut written, here, kit, port);
         let told = core.tell_flushed(here, kit, port);
         if !told || !matches!(end, FlushEnd::Done) || core.output_bytes() == 0 {

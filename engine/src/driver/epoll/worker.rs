@@ -79,9 +79,10 @@ impl<A: Application> PoolWorker<A> {
                 continue;
             }
             self.look_at_reactor();
+            // What others handed off has its turn beside what this worker has queued itself.
+            self.take_handed_off();
             self.call_for_help();
             self.batch();
-            self.note_queue();
         }
     }
 
@@ -163,50 +164,56 @@ impl<A: Application> PoolWorker<A> {
 
     /// Wakes a sleeper if there is more than this worker can run soon (O10).
     fn call_for_help(&mut self) {
-        let queued = self.runner.out.events.len();
         let old = self.queued_since_us > 0 && self.hub.clock.micros() - self.queued_since_us > SURPLUS_US;
         if old {
             self.runner.out.share_mail();
         }
-        if queued >= SURPLUS || queued > 0 && old {
+        let queued = self.runner.out.events.len();
+        // Fewer than a thief may take are no reason to wake one.
+        if queued >= SURPLUS || queued >= STEAL_FROM && old {
             self.hub.wake_a_helper(self.number);
         }
     }
 
-    fn note_queue(&mut self) {
+    /// Notes how old what is queued may be: if everything that was there before this batch has run, no older than it.
+    fn note_queue(&mut self, began_us: u64, left_over: bool) {
         let queued = self.runner.out.events.len() + self.runner.out.mail.len();
         self.runner.counts().queued.set(queued as u64);
         if queued == 0 {
             self.queued_since_us = 0;
-        } else if self.queued_since_us == 0 {
-            self.queued_since_us = self.hub.clock.micros();
+        } else if self.queued_since_us == 0 || !left_over {
+            self.queued_since_us = began_us;
         }
     }
 
     /// Runs a batch to its end (O5).
     fn batch(&mut self) {
         let began_us = self.hub.clock.micros();
-        self.runner.now = self.hub.clock.now();
+        let (events, mail) = (self.runner.out.events.len(), self.runner.out.mail.len());
         self.runner.read_bytes = 0;
         self.runner.counts().batches.add(1);
         // What is left of the mail opens the batch.
         for _ in 0..self.runner.out.mail.len().min(TURNS_MAX) {
             self.run_mail();
         }
+        let mut ran = 0;
         for turn in 1..=TURNS_MAX {
             let Some(slot) = self.runner.out.events.pop() else { break };
             self.run_slot(slot);
+            ran = turn;
             let late = turn % CLOCK_TURNS == 0 && self.hub.clock.micros() - began_us >= BATCH_US;
             if late || self.runner.read_bytes >= READ_BYTES_MAX {
                 break;
             }
         }
         self.run_mail_and_held();
+        self.runner.look_at_clock();
         for held in self.held.drain(..) {
             self.runner.finish(held);
         }
         self.file_hints();
         self.runner.kit.settle();
+        self.note_queue(began_us, ran < events || mail > TURNS_MAX);
     }
 
     fn run_mail(&mut self) -> bool {
@@ -273,8 +280,6 @@ pub(crate) fn lead_only<A: Application>(hub: &Arc<Hub<A>>, mut lead: Lead<A>) {
         };
         lead.wait(|| false, counts, &mut hand_off)
             .expect("epoll_wait fails for a bad descriptor alone, and this one is ours");
-        for number in 0..hub.workers.len().min(found) {
-            hub.wake_worker(number);
-        }
+        hub.wake_sleepers(found, lead.number);
     }
 }

@@ -137,7 +137,7 @@ impl<A: Application> Acceptor<A> {
     /// Takes a connection in, or resets it at a limit.
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let hub = &self.worker.hub;
-        let admission = hub.admitted.admit(peer.ip());
+        let admission = hub.admitted.admit(self.listener.number, peer.ip());
         if admission != Admission::Granted {
             hub.accepting.refuse(admission);
             return refuse(stream);
@@ -151,7 +151,7 @@ impl<A: Application> Acceptor<A> {
             Ok(address) => hub.seats[home].order(Order::Run(address)),
             Err(mut newcomer) => {
                 hub.accepting.refuse(Admission::LimitReached);
-                hub.admitted.forget(peer.ip());
+                hub.admitted.forget(self.listener.number, peer.ip());
                 if let Some(stream) = newcomer.own.accepted.take() {
                     refuse(stream);
                 }

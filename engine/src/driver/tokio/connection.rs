@@ -174,8 +174,8 @@ impl<A: Application> Connection<A> {
         // Without an end it is over because its machine panicked.
         let cause = own.core.end().unwrap_or(CloseCause::Lost(Lost::Broken));
         let record = Closed::of(self.address, shared, cause, !own.core.is_connecting(), now);
-        if let (Some(_), Some(peer)) = (record.listener, record.peer) {
-            hub.admitted.forget(peer.ip());
+        if let Some(listener) = record.listener {
+            hub.admitted.forget(listener, shared.peer().ip());
         }
         hub.app.closed(&mut kit.local, &record);
         own.core.is_abort() || own.core.end().is_none()

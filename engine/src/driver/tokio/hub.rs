@@ -112,7 +112,7 @@ impl<A: Application> Hub<A> {
             loads: Depot::new(),
             clock: Clock::start(),
             seats: (0..options.workers.max(1)).map(|_| CachePadded::new(Seat::default())).collect(),
-            admitted: Admitted::new(options.connections_max, options.connections_per_source_max),
+            admitted: Admitted::new(&options),
             accepting: AcceptCounts::default(),
             gate: Gate::new(),
             acceptors: AtomicUsize::new(0),

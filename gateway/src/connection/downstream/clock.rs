@@ -9,6 +9,7 @@ use bowline_protocols::bolt::{Version, encode_goaway};
 use crate::error::CloseReason;
 use crate::error::Failure;
 use crate::exchange::Drain;
+use crate::exchange::FrameClock;
 use crate::exchange::OutputWindow;
 use crate::mail::Mail;
 use crate::metrics::Count;
@@ -63,6 +64,12 @@ impl Downstream {
     fn judge_frame<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let frame = self.load.as_ref().and_then(|load| load.frame);
         let Some(frame) = frame.filter(|frame| frame.paused_at.is_none()) else { return };
+        if context.held_back {
+            // Its time begins anew when this side reads again.
+            let began = context.now;
+            self.load(context).frame = Some(FrameClock { began, paused_at: None });
+            return;
+        }
         let limits = &context.local.shared.plan.limits;
         let age_ms = context.now.ms_since(frame.began);
         if age_ms >= limits.frame_timeout_ms {
