@@ -23,7 +23,7 @@ pub(crate) enum Behaviour {
     Echo,
     /// Answers, and closes another connection by mail: it may be at rest, running on another thread, or gone.
     AnswerAndCloseAnother,
-    /// Takes what comes, and answers nothing but a single byte.
+    /// Takes what comes, and answers nothing but a single byte; a single zero makes it mail itself for ever.
     Swallow,
     /// Never reads.
     Pause,
@@ -178,8 +178,11 @@ impl One {
                 known.push(context.me);
             }
             Behaviour::Swallow => {
+                let first = incoming.bytes()[0];
                 incoming.consume(bytes);
-                if bytes == 1 {
+                if bytes == 1 && first == 0 {
+                    context.send(context.me, ());
+                } else if bytes == 1 {
                     assert!(context.write_copy(&[ANSWER]), "there is memory for a byte");
                 }
             }
@@ -214,6 +217,7 @@ impl Machine<Test> for One {
             }
             Input::Bytes(incoming) => self.on_bytes(incoming, context),
             Input::Mail { from: Address::OUTSIDE, .. } => context.set_reading(true),
+            Input::Mail { .. } if self.behaviour == Behaviour::Swallow => context.send(context.me, ()),
             Input::Mail { .. } => context.close(1),
             Input::EndOfStream => self.on_end(context),
             _ => {}
