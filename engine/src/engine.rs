@@ -11,6 +11,7 @@ use crate::driver::control::Control;
 use crate::machine::{Address, Application};
 use crate::options::{Mode, Options};
 use crate::stats::Stats;
+use crate::sys::memory;
 use crate::time::Time;
 
 pub use crate::driver::control::{ConnectionInfo, StartError};
@@ -25,6 +26,7 @@ impl<A: Application> Engine<A> {
     /// Binds `listen` (port 0 takes a free one) and starts every thread there will ever be. The position of an address
     /// is the listener number that [`Application::accept`] gets.
     pub fn start(app: Arc<A>, options: Options, listen: &[SocketAddr]) -> Result<Engine<A>, StartError> {
+        memory::prepare();
         let (control, addresses) = match options.mode {
             Mode::Raw(_) => crate::driver::epoll::start(app, options, listen)?,
             Mode::Tokio => crate::driver::tokio::start(app, options, listen)?,

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use super::chunk::Piece;
+use super::chunk::{Chunk, Piece};
 use super::pool::Pool;
 
 /// Pieces waiting to be written, first in, first out.
@@ -72,17 +72,35 @@ impl OutputQueue {
     }
 
     /// Copies every piece that pins more than it holds into a chunk of its own size, because the queue outlives the
-    /// batch. False if the pool's ceiling refused one of them.
+    /// batch; small neighbours share one, so that memory follows what waits. False if the pool's ceiling refused.
     pub fn keep(&mut self, pool: &Pool) -> bool {
-        for piece in self.pieces.iter_mut().skip(self.kept) {
-            let before = piece.pinned_bytes();
-            if !piece.keep(pool) {
-                return false;
+        let pieces = self.pieces.make_contiguous();
+        // A small piece at the end of what is kept is joined by what follows it.
+        let open = self.kept.checked_sub(1).filter(|last| pieces[*last].len() < JOINED_BYTES_MAX / 4);
+        let mut from = open.unwrap_or(self.kept);
+        let mut done = from;
+        while from < pieces.len() {
+            let run = run_of_small(&pieces[from..]);
+            let joined = if run > 1 { join(&pieces[from..from + run], pool) } else { None };
+            let fits = match joined {
+                Some(piece) => {
+                    pieces[from] = piece;
+                    true
+                }
+                None => run == 1 && pieces[from].keep(pool),
+            };
+            if !fits {
+                break;
             }
-            self.pinned_bytes = self.pinned_bytes - before + piece.pinned_bytes();
-            self.kept += 1;
+            pieces.swap(done, from);
+            (done, from) = (done + 1, from + run);
         }
-        true
+        // What was joined into others lies between what is kept and what is not looked at yet.
+        let all = from >= pieces.len();
+        self.pieces.drain(done..from);
+        self.kept = done;
+        self.pinned_bytes = self.pieces.iter().map(Piece::pinned_bytes).sum();
+        all
     }
 
     /// Pieces that it has room for without taking memory.
@@ -105,9 +123,29 @@ impl OutputQueue {
     }
 }
 
+/// Small pieces are joined up to this size.
+const JOINED_BYTES_MAX: usize = 16 << 10;
+
+/// How many pieces at the front fit into one joined piece; one if the first is not small.
+fn run_of_small(pieces: &[Piece]) -> usize {
+    let mut bytes = 0;
+    let small = pieces.iter().take_while(|piece| {
+        bytes += piece.len();
+        bytes <= JOINED_BYTES_MAX
+    });
+    small.count().max(1)
+}
+
+/// The bytes of all `pieces` in one; nothing at the pool's ceiling.
+fn join(pieces: &[Piece], pool: &Pool) -> Option<Piece> {
+    let bytes = pieces.iter().map(|piece| piece.len()).sum();
+    let mut chunk = Chunk::take(pool, bytes)?;
+    pieces.iter().for_each(|piece| chunk.append(piece));
+    Some(chunk.take_piece(bytes))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::chunk::Chunk;
     use super::*;
 
     fn queue_of(pool: &Pool, parts: &[&[u8]]) -> OutputQueue {
@@ -135,8 +173,44 @@ mod tests {
         let mut queue = queue_of(&pool, &[b"abc", b"defg"]);
         assert_eq!(queue.pinned_bytes(), 2 * 65_536);
         assert!(queue.keep(&pool));
-        assert_eq!((queue.pinned_bytes(), pool.stats().charged_bytes), (512, 512));
-        assert_eq!(&*queue.pop().expect("two pieces wait"), b"abc");
-        assert_eq!(queue.bytes(), 4);
+        assert_eq!((queue.pinned_bytes(), pool.stats().charged_bytes), (256, 256));
+        assert_eq!(&*queue.pop().expect("one joined piece waits"), b"abcdefg");
+        assert_eq!((queue.bytes(), queue.pinned_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn many_small_answers_cost_what_they_hold_however_they_come() {
+        let pool = Pool::new(64 << 20);
+        let mut queue = OutputQueue::default();
+        let mut expected = Vec::new();
+        for number in 0..10_000_u32 {
+            let mut chunk = Chunk::take(&pool, 65_536).expect("fits");
+            for part in [number, number + 1] {
+                expected.extend(part.to_be_bytes());
+                queue.push(chunk.carve(&part.to_be_bytes()));
+            }
+            drop(chunk);
+            // One batch after the other leaves two answers of four bytes.
+            assert!(queue.keep(&pool));
+        }
+        assert_eq!((queue.bytes(), queue.pinned_bytes()), (80_000, pool.stats().charged_bytes));
+        assert!(queue.pinned_bytes() <= 2 * queue.bytes(), "{} bytes", queue.pinned_bytes());
+        let mut written = Vec::new();
+        while let Some(piece) = queue.pop() {
+            written.extend_from_slice(&piece);
+        }
+        assert!(written == expected, "every byte in its place");
+    }
+
+    #[test]
+    fn what_the_ceiling_refuses_leaves_the_queue_as_it_was() {
+        let pool = Pool::new(65_536);
+        let mut queue = queue_of(&pool, &[b"abc", &[7; 20_000], b"defg"]);
+        assert!(!queue.keep(&pool));
+        let mut slices = [IoSlice::new(&[]); 8];
+        let filled = queue.slices(&mut slices);
+        let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+        assert_eq!(bytes.len(), 20_007);
+        assert_eq!((&bytes[..3], &bytes[20_003..]), (&b"abc"[..], &b"defg"[..]));
     }
 }

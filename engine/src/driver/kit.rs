@@ -155,22 +155,26 @@ impl Batch {
         for chunk in [&mut self.reading, &mut self.carving] {
             if let Some(mut full) = chunk.take_if(|chunk| chunk.spare_bytes() < chunk.capacity()) {
                 if full.reset() {
-                    *chunk = Some(full);
+                    // One that was made for more than a read is not kept.
+                    *chunk = Some(full).filter(|chunk| chunk.capacity() == READ_CHUNK_BYTES);
                 } else {
                     self.used.push(full);
                 }
             }
         }
-        let spare = &mut self.spare;
-        for mut chunk in std::mem::take(&mut self.used) {
-            if chunk.reset() {
-                if chunk.capacity() == READ_CHUNK_BYTES && spare.len() < PARKED_CHUNKS_MAX {
-                    spare.push(chunk);
-                }
-            } else if self.used.len() < PARKED_CHUNKS_MAX {
-                self.used.push(chunk);
+        let mut at = 0;
+        while at < self.used.len() {
+            if !self.used[at].reset() {
+                at += 1;
+                continue;
+            }
+            let chunk = self.used.swap_remove(at);
+            if chunk.capacity() == READ_CHUNK_BYTES && self.spare.len() < PARKED_CHUNKS_MAX {
+                self.spare.push(chunk);
             }
         }
+        // Whoever returns the last piece of the others frees them.
+        self.used.truncate(PARKED_CHUNKS_MAX);
     }
 }
 

@@ -1,5 +1,19 @@
-//! Giving free memory back to the system. Called by drivers once in a while, never on the data path: the allocator is
-//! locked meanwhile.
+//! What is asked of the allocator, so that memory that was given back is not kept from the system. Called at the start and
+//! once in a while, never on the data path: the allocator is locked meanwhile.
+
+/// Blocks from this size on are mapped by themselves and unmapped when they are freed, in bytes.
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES_MIN: i32 = 96 << 10;
+
+/// Fixes the size from which blocks are mapped by themselves. Left alone, glibc raises it to the largest block that was
+/// ever freed, up to 32 MiB, and large frames then stay in the heap for good: more than the ceiling of all buffers.
+pub(crate) fn prepare() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the function takes no pointer and may be called at any time, on any thread.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
+    }
+}
 
 /// Gives back the pages that the allocator holds free. Without glibc there is nothing to ask for.
 pub(crate) fn trim() {
