@@ -7,10 +7,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::driver::core::Note;
 use crate::machine::{Address, Application, CloseCause, Closed};
 use crate::slot::shared::{NO_LISTENER, Shared};
 use crate::stats::Stats;
-use crate::time::Time;
+use crate::time::{Tick, Time};
 
 /// One connection as `/connections` shows it. Its figures may be those of two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,24 @@ impl ConnectionInfo {
             in_flight: shared.in_flight(),
             state: shared.state(),
             reactor: u32::try_from(shared.home()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Note {
+    /// Shows what changed where everybody may read it.
+    pub(crate) fn show(self, shared: &Shared, now: Time) {
+        if self.requests > 0 {
+            shared.count_requests(self.requests);
+        }
+        if let Some(in_flight) = self.in_flight {
+            shared.set_in_flight(in_flight);
+        }
+        if let Some(state) = self.state {
+            shared.set_state(state);
+        }
+        if self.active {
+            shared.set_active(Tick::floor(now));
         }
     }
 }

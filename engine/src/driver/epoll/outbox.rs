@@ -163,17 +163,6 @@ impl<A: Application> Port<A> for TurnPort<'_, A> {
     }
 
     fn publish(&mut self, note: Note) {
-        if note.requests > 0 {
-            self.shared.count_requests(note.requests);
-        }
-        if let Some(in_flight) = note.in_flight {
-            self.shared.set_in_flight(in_flight);
-        }
-        if let Some(state) = note.state {
-            self.shared.set_state(state);
-        }
-        if note.active {
-            self.shared.set_active(Tick::floor(self.now));
-        }
+        note.show(self.shared, self.now);
     }
 }
