@@ -340,7 +340,7 @@ pub const KEYS: &[Key] = &[
         "What is logged; debug costs one line per opened and closed connection")
         .flag("--log-level"),
     stays("log.format", Kind::Choice(&["text", "json"]), "text", "For people or for machines; json costs more bytes").flag("--log-format"),
-    changes("log.access", Kind::Switch, "false", "One line per request, which costs CPU; lines are dropped and counted when the reader is slow")
+    changes("log.access", Kind::Switch, "false", "One line per request, which costs CPU; lines are dropped and counted when the reader is slow or they cannot be written")
         .flag("--access-log"),
     stays("log.file", Kind::Text, "(standard error)", "The file that lines are appended to"),
 ];
