@@ -1,9 +1,11 @@
 //! The program as a process: exit codes, and what goes to which stream. What serves is tested end to end elsewhere.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeWriter, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -104,13 +106,38 @@ fn a_taken_listener_ends_with_1_and_says_where_it_was_said() {
     assert!(said.contains(&format!("{}:3:14: cannot listen on {address}: ", file.path())), "{said}");
 }
 
+/// Fills a pipe until it takes no more.
+fn fill(pipe: &mut PipeWriter) {
+    loop {
+        let mut room = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut room, PollTimeout::ZERO).expect("it can be asked") == 0 {
+            return;
+        }
+        pipe.write_all(&[b'x'; 4_096]).expect("there is room");
+    }
+}
+
 #[test]
 fn nobody_has_to_read_the_ready_line() {
+    let (reader, writer) = std::io::pipe().expect("descriptors are left");
+    // Writing to it fails from now on.
+    drop(reader);
+    starts_and_ends_with_output_to(writer);
+}
+
+#[test]
+fn a_reader_of_the_ready_line_that_sleeps_makes_nobody_wait() {
+    let (reader, mut writer) = std::io::pipe().expect("descriptors are left");
+    fill(&mut writer);
+    starts_and_ends_with_output_to(writer);
+    drop(reader);
+}
+
+/// It says that the ready line could not be written, is ready all the same, and hears signals.
+fn starts_and_ends_with_output_to(output: PipeWriter) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
     command.args(["run", "--admin", "off", "--listen", "bolt://127.0.0.1:0"]).env_clear();
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    // Writing to it fails from now on.
-    drop(child.stdout.take());
+    let mut child = command.stdout(output).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
     let mut before: Vec<String> = log.by_ref().take_while(|line| !line.contains("ready;")).collect();
     before.retain(|line| line.contains("the ready line could not be written"));
