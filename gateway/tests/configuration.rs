@@ -246,7 +246,7 @@ fn little_memory_lowers_the_largest_frame_unless_it_was_said() {
     let faults = load::plan_of_text("gw.yaml", "limits:\n  content_max: 32MiB\n", &small).unwrap_err();
     assert_eq!(
         faults.to_string(),
-        "gw.yaml:2:16: 33554432 bytes are more than the memory for large frames (16777216 bytes)"
+        "gw.yaml:2:16: limits.content_max: 33554432 bytes are more than the memory for large frames (16777216 bytes)"
     );
 }
 
@@ -430,6 +430,23 @@ fn clusters_that_cannot_work_are_refused() {
         cluster("{name: c, echo: true}, {name: c, echo: true}"),
         "gw.yaml:2:42: clusters[1].name: \"c\" is the name of another cluster"
     );
+}
+
+#[test]
+fn a_log_that_could_not_be_written_is_refused_with_its_place() {
+    let folder = std::env::temp_dir();
+    let folder = folder.to_str().unwrap();
+    let log = |file: &str| {
+        text(&format!("log: {{file: {file}}}")).map(|_| String::new()).unwrap_or_else(|said| said)
+    };
+    assert_eq!(log("no/such/folder/log"), "gw.yaml:1:13: log.file: there is no folder no/such/folder");
+    assert_eq!(
+        log(folder),
+        format!("gw.yaml:1:13: log.file: {folder} is no regular file and no character device")
+    );
+    for right in ["/dev/null", "log-in-this-folder", &format!("{folder}/bowline-no-such-log")] {
+        assert_eq!(log(right), "", "{right}");
+    }
 }
 
 #[test]

@@ -3,11 +3,11 @@
 //! run` and `bowline check`; after it nothing is checked again.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
+use crate::config::files;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
 use crate::config::machine::Machine;
@@ -63,10 +63,10 @@ pub fn environment() -> BTreeMap<String, String> {
 
 fn read_file(item: &Item, faults: &mut Faults) -> File {
     let (path, place) = item;
-    match fs::read_to_string(path) {
+    match files::read_text(path, place) {
         Ok(text) => File::of_text(path, &text, faults),
-        Err(error) => {
-            faults.add(place.clone(), format!("cannot read {path}: {error}"));
+        Err(fault) => {
+            faults.add(fault.place, fault.message);
             File::default()
         }
     }
@@ -243,7 +243,11 @@ impl Settings<'_> {
         DrainPlan { delay_ms: self.number("drain.delay"), deadline_ms: self.number("drain.deadline") }
     }
 
-    fn log(&self) -> LogPlan {
+    fn log(&mut self) -> LogPlan {
+        let file = self.layer.text("log.file").map(|(path, _)| PathBuf::from(path));
+        if let Some(Err(message)) = file.as_deref().map(files::check_log) {
+            self.fault("log.file", message);
+        }
         LogPlan {
             level: self.text("log.level"),
             format: match self.text("log.format").as_str() {
@@ -251,19 +255,25 @@ impl Settings<'_> {
                 _ => LogFormat::Text,
             },
             access: self.switch("log.access"),
-            file: self.layer.text("log.file").map(|(path, _)| PathBuf::from(path)),
+            file,
         }
     }
 
     fn refuse(&mut self, path: &'static str, why: &str) {
-        if self.layer.place(path).is_some() {
-            self.fault(path, format!("{path} {why}"));
+        if let Some(place) = self.layer.place(path) {
+            self.faults.add(place.clone(), format!("{path} {why}"));
         }
     }
 
+    /// A flag or a variable names its key itself; a position in a file does not.
     fn fault(&mut self, path: &'static str, message: String) {
-        let place = self.layer.place(path).unwrap_or(&Place::Machine).clone();
-        self.faults.add(place, message);
+        match self.layer.place(path) {
+            Some(place @ (Place::Flag(_) | Place::Variable(_))) => self.faults.add(place.clone(), message),
+            place => {
+                let place = place.unwrap_or(&Place::Machine).clone();
+                self.faults.add(place, format!("{path}: {message}"));
+            }
+        }
     }
 
     fn number(&self, path: &'static str) -> u64 {
