@@ -3,6 +3,7 @@
 //! run` and `bowline check`; after it nothing is checked again.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::fault::Faults;
@@ -86,8 +87,10 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
     let drain = settings.drain();
     let log = settings.log();
     let admin = settings.text("admin.address");
+    let admin: Option<SocketAddr> =
+        (admin != "off").then(|| admin.parse().expect("its key lets nothing else through"));
     let admin_place = settings.layer.place("admin.address").map(ToString::to_string);
-    let topology = Topology::of(&flags, &file, &mut faults);
+    let topology = Topology::of(&flags, &file, admin, &mut faults);
     let plan = Plan {
         engine,
         listeners: topology.listeners,
@@ -95,7 +98,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
         clusters: topology.clusters,
         limits,
         timeouts,
-        admin: (admin != "off").then(|| admin.parse().expect("its key lets nothing else through")),
+        admin,
         drain,
         log,
         places: PlacesPlan {
@@ -157,11 +160,9 @@ impl Settings<'_> {
         let reactors = reactors.unwrap_or(machine.cpus.min(workers.unwrap_or(usize::MAX)));
         let workers = workers.unwrap_or(reactors);
         if workers < reactors {
-            let place = self.layer.place("engine.workers").unwrap_or(&Place::Machine).clone();
-            self.faults.add(
-                place,
-                format!("{workers} workers are fewer than {reactors} reactors, and each reactor needs one"),
-            );
+            let message =
+                format!("{workers} workers are fewer than {reactors} reactors, and each reactor needs one");
+            self.fault("engine.workers", message);
         }
         (reactors, workers)
     }
@@ -173,7 +174,7 @@ impl Settings<'_> {
 
     fn connections(&mut self, machine: &Machine) -> usize {
         let descriptors = machine.descriptors_max;
-        let Some((said, place)) = self.layer.number("engine.max_connections") else {
+        let Some((said, _)) = self.layer.number("engine.max_connections") else {
             let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED);
             if left == 0 {
                 let message = format!(
@@ -188,7 +189,7 @@ impl Settings<'_> {
             let message = format!(
                 "{said} connections do not fit the hard limit of {descriptors} descriptors, of which {DESCRIPTORS_LEAST} are for other uses"
             );
-            self.faults.add(place.clone(), message);
+            self.fault("engine.max_connections", message);
         }
         said as usize
     }
@@ -197,8 +198,10 @@ impl Settings<'_> {
         let large = self.layer.number("limits.large_frame_memory_max");
         let large = large.map_or(engine.buffer_memory_bytes_max / 2, |(bytes, _)| bytes as usize);
         if large > engine.buffer_memory_bytes_max {
-            let message =
-                format!("{large} bytes are more than all buffers ({} bytes)", engine.buffer_memory_bytes_max);
+            let message = format!(
+                "{large} bytes are more than engine.buffer_memory_max ({} bytes)",
+                engine.buffer_memory_bytes_max
+            );
             self.fault("limits.large_frame_memory_max", message);
         }
         LimitsPlan {
@@ -226,7 +229,7 @@ impl Settings<'_> {
         if limit > large as u64 {
             self.fault(
                 "limits.content_max",
-                format!("{limit} bytes are more than the memory for large frames ({large} bytes)"),
+                format!("{limit} bytes are more than limits.large_frame_memory_max ({large} bytes)"),
             );
         }
         limit as u32
