@@ -269,7 +269,7 @@ pub fn warn_limited(limit: &RateLimit, now_ms: u64, message: fmt::Arguments<'_>)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Mutex;
 
     use super::*;
@@ -296,7 +296,8 @@ mod tests {
         }
     }
 
-    fn logged(level: &str, format: LogFormat, access: bool, work: impl FnOnce()) -> String {
+    /// What `work` logs on this thread.
+    pub(crate) fn logged(level: &str, format: LogFormat, access: bool, work: impl FnOnce()) -> String {
         let memory = Memory::default();
         let plan = LogPlan { level: level.to_owned(), format, access, file: None };
         tracing::subscriber::with_default(subscriber(&plan, memory.clone()), work);
