@@ -510,6 +510,8 @@ fn a_log_that_could_not_be_written_is_refused_with_its_place() {
 fn a_fault_of_a_cluster_draws_no_complaint_about_the_default_listener() {
     let clusters = "clusters:\n  - {name: a, endpoints: []}\n  - {name: b, endpoints: [bolt://h:1]}\n";
     assert_eq!(text_refused(clusters), "gw.yaml:2:26: clusters[0].endpoints: the list is empty");
+    let clusters = "clusters: [{name: t, endpoints: [tcp://h:1], mode: bound}]\n";
+    assert_eq!(text_refused(clusters), "gw.yaml:1:52: clusters[0].mode: has no effect on a tcp cluster");
     // What is wrong elsewhere does not hide it.
     let said = text_refused(&beside("engine: {reactors: 4, workers: 2}"));
     assert_eq!(said.lines().count(), 2, "{said}");

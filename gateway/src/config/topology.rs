@@ -399,10 +399,6 @@ impl Builder<'_> {
         let message = match (matching.next(), matching.next()) {
             (Some((only, _)), None) => return Some(only),
             (Some(_), Some(_)) if routed && protocol == Protocol::Bolt => return None,
-            // Whoever said no listener is told when the clusters are right: they may be fewer then.
-            (Some(_), _) if *place == Place::Machine && self.faults.list().len() > self.before => {
-                return None;
-            }
             (Some(_), _) => {
                 format!("{name} could lead to several clusters; describe it in the file's listeners")
             }
@@ -412,7 +408,10 @@ impl Builder<'_> {
                 format!("{name} speaks {word}, but its upstream speaks {other}")
             }
         };
-        self.faults.add(place.clone(), message);
+        // Whoever said no listener is told once the clusters are right: they may be others then.
+        if *place != Place::Machine || self.faults.list().len() == self.before {
+            self.faults.add(place.clone(), message);
+        }
         None
     }
 
