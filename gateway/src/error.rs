@@ -170,6 +170,8 @@ vocabulary! {
         Admin = "admin", ClosedBy::Gateway;
         /// No route leads anywhere from this listener.
         NoRoute = "no_route", ClosedBy::Gateway;
+        /// The cluster has no endpoint that may be used now, so no connect was tried.
+        NoEndpoint = "no_endpoint", ClosedBy::Gateway;
         /// The upstream did not accept the connection in time.
         ConnectTimeout = "connect_timeout", ClosedBy::Gateway;
         /// The upstream refused the connection or cannot be reached.

@@ -1,6 +1,6 @@
 //! Structured logs: where lines go, in which form, and the lines that several modules write alike. Writing never waits:
-//! lines pass through a bounded queue to one thread, and those that find it full are dropped and counted. Every module
-//! above it logs; the program starts it once.
+//! lines pass through a bounded queue to one thread, and those that find it full, or that the target does not take, are
+//! dropped and counted. Every module above it logs; the program starts it once.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -8,6 +8,7 @@ use std::io;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -49,9 +50,11 @@ pub fn start(plan: &LogPlan) -> io::Result<Logging> {
             )
         }
     };
+    let failed = Arc::new(AtomicU64::new(0));
+    let target = Counting { target, failed: Arc::clone(&failed) };
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_QUEUED_MAX);
     let (writer, guard) = builder.thread_name("log").finish(target);
-    let dropped = DroppedLines(writer.error_counter());
+    let dropped = DroppedLines { overflowed: writer.error_counter(), failed };
     tracing::subscriber::set_global_default(subscriber(plan, writer)).map_err(io::Error::other)?;
     Ok(Logging { _flush: guard, dropped })
 }
@@ -81,13 +84,45 @@ where
     }
 }
 
-/// How many lines found the queue full.
+/// Counts the lines that its target did not take whole: the log's own thread has nobody to tell. It is handed one line
+/// at a time.
+struct Counting<W> {
+    target: W,
+    failed: Arc<AtomicU64>,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.target.write(bytes)
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        self.target.write_all(line).inspect_err(|_| {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.target.flush()
+    }
+}
+
+/// How many lines were lost: those that found the queue full, and those that could not be written.
 #[derive(Clone)]
-pub struct DroppedLines(ErrorCounter);
+pub struct DroppedLines {
+    overflowed: ErrorCounter,
+    failed: Arc<AtomicU64>,
+}
+
+impl DroppedLines {
+    fn total(&self) -> u64 {
+        self.overflowed.dropped_lines() as u64 + self.failed.load(Ordering::Relaxed)
+    }
+}
 
 impl fmt::Debug for DroppedLines {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("DroppedLines").field(&self.0.dropped_lines()).finish()
+        formatter.debug_tuple("DroppedLines").field(&self.total()).finish()
     }
 }
 
@@ -95,10 +130,10 @@ impl SampleSource for DroppedLines {
     fn for_each(&self, each: &mut dyn FnMut(Sample)) {
         each(Sample {
             name: "log_lines_dropped",
-            help: "Log lines dropped because their reader is slow",
+            help: "Log lines dropped because their reader is slow, or because they could not be written",
             kind: SampleKind::Counter,
             label: None,
-            value: self.0.dropped_lines() as f64,
+            value: self.total() as f64,
         });
     }
 }
@@ -234,8 +269,7 @@ pub fn warn_limited(limit: &RateLimit, now_ms: u64, message: fmt::Arguments<'_>)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
+pub(crate) mod tests {
     use std::sync::Mutex;
 
     use super::*;
@@ -262,7 +296,8 @@ mod tests {
         }
     }
 
-    fn logged(level: &str, format: LogFormat, access: bool, work: impl FnOnce()) -> String {
+    /// What `work` logs on this thread.
+    pub(crate) fn logged(level: &str, format: LogFormat, access: bool, work: impl FnOnce()) -> String {
         let memory = Memory::default();
         let plan = LogPlan { level: level.to_owned(), format, access, file: None };
         tracing::subscriber::with_default(subscriber(&plan, memory.clone()), work);
@@ -360,13 +395,31 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_the_target_does_not_take_is_counted() {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("the device of that name");
+        let failed = Arc::new(AtomicU64::new(0));
+        let target = Counting { target: full, failed: Arc::clone(&failed) };
+        let (writer, guard) = NonBlockingBuilder::default().finish(target);
+        let dropped = DroppedLines { overflowed: writer.error_counter(), failed };
+        let plan = LogPlan { level: "info".to_owned(), format: LogFormat::Text, access: false, file: None };
+        tracing::subscriber::with_default(subscriber(&plan, writer), || {
+            (0..3).for_each(|number| tracing::info!(number, "lost"));
+        });
+        // The queue is written out when its guard is dropped.
+        drop(guard);
+        let mut samples = Vec::new();
+        dropped.for_each(&mut |sample| samples.push((sample.name, sample.value)));
+        assert_eq!(samples, [("log_lines_dropped", 3.0)]);
+    }
+
+    #[test]
     fn lines_go_through_the_queue_to_a_file() {
         let path = std::env::temp_dir().join(format!("bowline-log-{}", std::process::id()));
         let file = Some(path.clone());
         let plan = LogPlan { level: "info".to_owned(), format: LogFormat::Text, access: false, file };
         let logging = start(&plan).expect("nobody else starts it");
         tracing::info!("to the file");
-        assert_eq!(logging.dropped.0.dropped_lines(), 0);
+        assert_eq!(logging.dropped.total(), 0);
         drop(logging);
         let text = std::fs::read_to_string(&path).expect("it was written");
         std::fs::remove_file(&path).expect("it is there");

@@ -166,8 +166,8 @@ impl Worker {
         let answer = (self.lookup)(&job.host, job.port);
         let mut addresses = match answer {
             Ok(addresses) if !addresses.is_empty() => addresses,
-            Ok(_) => return self.fail(job, "no address"),
-            Err(error) => return self.fail(job, &error.to_string()),
+            Ok(_) => return self.fail(job, "no address", last),
+            Err(error) => return self.fail(job, &error.to_string(), last),
         };
         addresses.sort_unstable();
         addresses.dedup();
@@ -182,9 +182,10 @@ impl Worker {
         true
     }
 
-    fn fail(&self, job: &Job, why: &str) -> bool {
+    fn fail(&self, job: &Job, why: &str, last: &[SocketAddr]) -> bool {
         self.counters.control().count(Count::ResolveFailures);
-        tracing::warn!(host = job.host, why, "a name could not be looked up; the last answer stands");
+        let stands = if last.is_empty() { "it never had an answer" } else { "the last answer stands" };
+        tracing::warn!(host = job.host, why, "a name could not be looked up; {stands}");
         false
     }
 }
@@ -195,6 +196,8 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::config::plan::LogFormat;
+    use crate::logging::tests::logged;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -257,6 +260,25 @@ mod tests {
         assert_eq!(next(), [address(2)], "the failures between published nothing");
         resolver.join();
         assert_eq!(counters.total(Count::ResolveFailures), 3);
+    }
+
+    #[test]
+    fn what_stands_after_a_failure_is_said_as_it_is() {
+        let mut answers = [Err(io::ErrorKind::NotFound), Ok(vec![address(1)]), Ok(Vec::new())].into_iter();
+        let lookup: Lookup = Box::new(move |_, _| answers.next().expect("one more").map_err(io::Error::from));
+        let publish: Publish = Arc::new(|_, _, _| {});
+        let mut worker = Worker { lookup, publish, counters: Counters::new(1), stop: Arc::default() };
+        let (job, mut last) = (job(0, 0, "a"), Vec::new());
+        let mut said = || {
+            logged("warn", LogFormat::Text, false, || {
+                worker.look_up(&job, &mut last);
+            })
+        };
+        let first = said();
+        assert!(first.contains("it never had an answer") && !first.contains("stands"), "{first}");
+        assert_eq!(said(), "", "there is an answer");
+        let third = said();
+        assert!(third.contains("the last answer stands"), "{third}");
     }
 
     #[test]

@@ -205,7 +205,7 @@ fn flags_that_do_not_fit_together_are_refused() {
     );
     assert_eq!(
         refused(&[("--listen", "bolt://127.0.0.1:7"), ("--listen", "bolt://127.0.0.1:7")]),
-        "--listen: 127.0.0.1:7 is listened on already"
+        "--listen: 127.0.0.1:7 is listened on already by \"listener-0\""
     );
     assert_eq!(
         refused(&[("--config", "no/such.yaml")]),
@@ -246,7 +246,7 @@ fn little_memory_lowers_the_largest_frame_unless_it_was_said() {
     let faults = load::plan_of_text("gw.yaml", "limits:\n  content_max: 32MiB\n", &small).unwrap_err();
     assert_eq!(
         faults.to_string(),
-        "gw.yaml:2:16: 33554432 bytes are more than the memory for large frames (16777216 bytes)"
+        "gw.yaml:2:16: limits.content_max: 33554432 bytes are more than limits.large_frame_memory_max (16777216 bytes)"
     );
 }
 
@@ -414,9 +414,10 @@ fn clusters_that_cannot_work_are_refused() {
         "gw.yaml:2:34: clusters[0].endpoints: \"smtp://h:1\": no protocol \"smtp\"; known: bolt, tcp"
     );
     assert_eq!(cluster("{name: c}"), "gw.yaml:2:12: clusters[0].endpoints: is missing");
+    assert_eq!(cluster("{name: c, endpoints: []}"), "gw.yaml:2:33: clusters[0].endpoints: the list is empty");
     assert_eq!(
         cluster("{name: c, echo: true, endpoints: [bolt://h:1]}"),
-        "gw.yaml:2:12: clusters[0].echo: has no endpoints of its own"
+        "gw.yaml:2:28: clusters[0].echo: a cluster has endpoints or is an echo, not both"
     );
     assert_eq!(
         cluster("{name: c, endpoints: [bolt://h:1, bolt://h:1]}"),
@@ -430,6 +431,90 @@ fn clusters_that_cannot_work_are_refused() {
         cluster("{name: c, echo: true}, {name: c, echo: true}"),
         "gw.yaml:2:42: clusters[1].name: \"c\" is the name of another cluster"
     );
+}
+
+#[test]
+fn listeners_that_cannot_be_bound_beside_another_are_refused() {
+    let both = |first: &str, second: &str| {
+        let listeners = format!(
+            "listeners:\n  - {{address: \"bolt://{first}\", cluster: a}}\n  - {{address: \"bolt://{second}\", cluster: b}}\n"
+        );
+        text(&beside(&listeners)).err().unwrap_or_default()
+    };
+    let said = "gw.yaml:4:15: listeners[1].address: ";
+    assert_eq!(
+        both("127.0.0.1:7", "127.0.0.1:7"),
+        format!("{said}127.0.0.1:7 is listened on already by \"listener-0\"")
+    );
+    for (first, second) in [
+        ("127.0.0.1:7", "0.0.0.0:7"),
+        ("[::]:7", "127.0.0.1:7"),
+        ("0.0.0.0:7", "[::]:7"),
+        ("[::1]:7", "[::]:7"),
+    ] {
+        let message = format!("{said}{second} cannot be listened on beside {first} of \"listener-0\"");
+        assert_eq!(both(first, second), message);
+    }
+    for (first, second) in [
+        ("0.0.0.0:7", "127.0.0.1:8"),
+        ("0.0.0.0:7", "[::1]:7"),
+        ("127.0.0.1:7", "127.0.0.2:7"),
+        ("0.0.0.0:0", "127.0.0.1:0"),
+    ] {
+        assert_eq!(both(first, second), "", "{first} and {second}");
+    }
+    let taken =
+        "is taken by the admin interface on 127.0.0.1:2046; say another with admin.address or --admin";
+    assert_eq!(both("127.0.0.1:7", "0.0.0.0:2046"), format!("{said}0.0.0.0:2046 {taken}"));
+    assert_eq!(
+        refused(&[("--listen", "bolt://127.0.0.1:2046")]),
+        format!("--listen: 127.0.0.1:2046 {taken}")
+    );
+    assert!(flags(&[("--listen", "bolt://127.0.0.1:2046"), ("--admin", "off")]).is_ok());
+}
+
+#[test]
+fn values_of_a_file_that_do_not_fit_together_name_their_key() {
+    assert_eq!(
+        text_refused("engine: {reactors: 4, workers: 2}"),
+        "gw.yaml:1:32: engine.workers: 2 workers are fewer than 4 reactors, and each reactor needs one"
+    );
+    assert_eq!(
+        text_refused("engine: {max_connections: 20000}"),
+        "gw.yaml:1:27: engine.max_connections: 20000 connections do not fit the hard limit of 20000 descriptors, of which 16 are for other uses"
+    );
+    assert_eq!(
+        text_refused("engine: {buffer_memory_max: 16MiB}\nlimits: {large_frame_memory_max: 32MiB}"),
+        "gw.yaml:2:34: limits.large_frame_memory_max: 33554432 bytes are more than engine.buffer_memory_max (16777216 bytes)"
+    );
+}
+
+#[test]
+fn a_log_that_could_not_be_written_is_refused_with_its_place() {
+    let folder = std::env::temp_dir();
+    let folder = folder.to_str().unwrap();
+    let log = |file: &str| {
+        text(&format!("log: {{file: {file}}}")).map(|_| String::new()).unwrap_or_else(|said| said)
+    };
+    assert_eq!(log("no/such/folder/log"), "gw.yaml:1:13: log.file: there is no folder no/such/folder");
+    assert_eq!(
+        log(folder),
+        format!("gw.yaml:1:13: log.file: {folder} is no regular file and no character device")
+    );
+    for right in ["/dev/null", "log-in-this-folder", &format!("{folder}/bowline-no-such-log")] {
+        assert_eq!(log(right), "", "{right}");
+    }
+}
+
+#[test]
+fn a_fault_of_a_cluster_draws_no_complaint_about_the_default_listener() {
+    let clusters = "clusters:\n  - {name: a, endpoints: []}\n  - {name: b, endpoints: [bolt://h:1]}\n";
+    assert_eq!(text_refused(clusters), "gw.yaml:2:26: clusters[0].endpoints: the list is empty");
+    let clusters = "clusters: [{name: t, endpoints: [tcp://h:1], mode: bound}]\n";
+    assert_eq!(text_refused(clusters), "gw.yaml:1:52: clusters[0].mode: has no effect on a tcp cluster");
+    // What is wrong elsewhere does not hide it.
+    let said = text_refused(&beside("engine: {reactors: 4, workers: 2}"));
+    assert_eq!(said.lines().count(), 2, "{said}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The program as a process: exit codes, and what goes to which stream. What serves is tested end to end elsewhere.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeWriter, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -20,7 +22,7 @@ fn parts(output: &Output) -> (Option<i32>, String, String) {
 struct File(PathBuf);
 
 impl File {
-    fn with(name: &str, text: &str) -> File {
+    fn with(name: &str, text: impl AsRef<[u8]>) -> File {
         let path = std::env::temp_dir().join(format!("bowline-{}-{name}", std::process::id()));
         std::fs::write(&path, text).expect("a temporary file");
         File(path)
@@ -58,7 +60,39 @@ fn a_wrong_file_ends_with_78_and_all_faults_on_standard_error() {
 #[test]
 fn a_file_that_is_not_there_ends_with_78() {
     let (code, _, said) = parts(&bowline(&["check", "--config", "no/such.yaml"]));
-    assert_eq!((code, said.contains("cannot read no/such.yaml")), (Some(78), true), "{said}");
+    let right = "no/such.yaml: cannot read it: No such file or directory (os error 2)\n";
+    assert_eq!((code, said.as_str()), (Some(78), right));
+}
+
+#[test]
+fn a_file_that_is_no_text_names_the_place_and_itself_once() {
+    let file = File::with("latin.yaml", b"engine:\n  mode: r\xc3\xa4w\xe4\n");
+    let path = file.path();
+    let right = format!("{path}:2:12: this byte is not UTF-8\n");
+    assert_eq!(parts(&bowline(&["check", "--config", path])), (Some(78), String::new(), right.clone()));
+    let output = bowline(&["run", "--config", path]);
+    assert_eq!(parts(&output), (Some(78), String::new(), right));
+}
+
+/// A pipe with a name and nobody at its other end: opening it waits for ever.
+fn pipe(name: &str) -> File {
+    let path = std::env::temp_dir().join(format!("bowline-{}-{name}", std::process::id()));
+    assert!(Command::new("mkfifo").arg(&path).status().expect("it is a part of every system").success());
+    File(path)
+}
+
+#[test]
+fn a_pipe_is_neither_a_configuration_nor_a_log() {
+    let pipe = pipe("pipe");
+    let path = pipe.path();
+    let right = format!("{path}: cannot read it: it is no regular file\n");
+    assert_eq!(parts(&bowline(&["check", "--config", path])), (Some(78), String::new(), right));
+    let right = format!("--config: cannot read {path}: it is no regular file\n");
+    assert_eq!(parts(&bowline(&["run", "--config", path])), (Some(78), String::new(), right));
+    let file = File::with("piped-log.yaml", format!("log: {{file: {path}}}\n"));
+    let right =
+        format!("{}:1:13: log.file: {path} is no regular file and no character device\n", file.path());
+    assert_eq!(parts(&bowline(&["run", "--config", file.path()])), (Some(78), String::new(), right));
 }
 
 #[test]
@@ -104,13 +138,38 @@ fn a_taken_listener_ends_with_1_and_says_where_it_was_said() {
     assert!(said.contains(&format!("{}:3:14: cannot listen on {address}: ", file.path())), "{said}");
 }
 
+/// Fills a pipe until it takes no more.
+fn fill(pipe: &mut PipeWriter) {
+    loop {
+        let mut room = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut room, PollTimeout::ZERO).expect("it can be asked") == 0 {
+            return;
+        }
+        pipe.write_all(&[b'x'; 4_096]).expect("there is room");
+    }
+}
+
 #[test]
 fn nobody_has_to_read_the_ready_line() {
+    let (reader, writer) = std::io::pipe().expect("descriptors are left");
+    // Writing to it fails from now on.
+    drop(reader);
+    starts_and_ends_with_output_to(writer);
+}
+
+#[test]
+fn a_reader_of_the_ready_line_that_sleeps_makes_nobody_wait() {
+    let (reader, mut writer) = std::io::pipe().expect("descriptors are left");
+    fill(&mut writer);
+    starts_and_ends_with_output_to(writer);
+    drop(reader);
+}
+
+/// It says that the ready line could not be written, is ready all the same, and hears signals.
+fn starts_and_ends_with_output_to(output: PipeWriter) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bowline"));
     command.args(["run", "--admin", "off", "--listen", "bolt://127.0.0.1:0"]).env_clear();
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    // Writing to it fails from now on.
-    drop(child.stdout.take());
+    let mut child = command.stdout(output).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
     let mut before: Vec<String> = log.by_ref().take_while(|line| !line.contains("ready;")).collect();
     before.retain(|line| line.contains("the ready line could not be written"));
@@ -122,10 +181,12 @@ fn nobody_has_to_read_the_ready_line() {
 
 #[test]
 fn a_log_that_cannot_be_opened_ends_with_1() {
-    let file = File::with("log.yaml", "log: {file: no/such/folder/log}\n");
+    // Longer than any name may be, which nobody knows before it is opened.
+    let name = "x".repeat(300);
+    let file = File::with("log.yaml", format!("log: {{file: {name}}}\n"));
     let (code, out, said) = parts(&bowline(&["run", "--config", file.path()]));
     assert_eq!((code, out.as_str()), (Some(1), ""));
-    assert!(said.starts_with("bowline: cannot write the log: no/such/folder/log: "), "{said}");
+    assert!(said.starts_with(&format!("bowline: cannot write the log: {name}: ")), "{said}");
 }
 
 #[test]

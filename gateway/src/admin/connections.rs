@@ -95,11 +95,13 @@ const FIELDS: [Field; 9] = [
 impl Query {
     /// Reads `limit=10&sort=-age_ms`; the message says what is known.
     pub(super) fn parse(text: &str) -> Result<Query, String> {
-        let mut query = Query { limit: LIMIT_DEFAULT, sort: None };
+        let (mut limit, mut sort) = (None, None);
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
-                Some(("limit", limit)) => query.limit = parse_limit(limit)?,
-                Some(("sort", sort)) => query.sort = Some(Sort::parse(sort)?),
+                Some(("limit", _)) if limit.is_some() => return Err("limit stands twice".to_owned()),
+                Some(("sort", _)) if sort.is_some() => return Err("sort stands twice".to_owned()),
+                Some(("limit", text)) => limit = Some(parse_limit(text)?),
+                Some(("sort", text)) => sort = Some(Sort::parse(text)?),
                 _ => {
                     return Err(format!(
                         "unknown parameter {pair:?}; known: limit=NUMBER, sort=FIELD or -FIELD"
@@ -107,7 +109,7 @@ impl Query {
                 }
             }
         }
-        Ok(query)
+        Ok(Query { limit: limit.unwrap_or(LIMIT_DEFAULT), sort })
     }
 
     /// The answer as JSON: `total`, and what was asked for in `connections`.
@@ -271,6 +273,8 @@ mod tests {
             "unknown parameter \"order=id\"; known: limit=NUMBER, sort=FIELD or -FIELD"
         );
         assert!(refused("limit").starts_with("unknown parameter"));
+        assert_eq!(refused("limit=1&limit=2"), "limit stands twice");
+        assert_eq!(refused("sort=id&limit=1&sort=id"), "sort stands twice");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::Method;
@@ -36,6 +37,7 @@ use tokio::time;
 use crate::admin::AdminState;
 use crate::admin::Readiness;
 use crate::admin::connections::Query;
+use crate::logging::RateLimit;
 
 /// A bound admin interface that does not answer yet.
 #[derive(Debug)]
@@ -118,10 +120,12 @@ async fn accept(listener: std::net::TcpListener, state: Arc<AdminState>) {
         Err(error) => return tracing::error!(%error, "the admin interface cannot be served"),
     };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let (begin, mut trouble) = (Instant::now(), Trouble::default());
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                trouble.end();
                 let state = Arc::clone(&state);
                 tokio::spawn(async move {
                     drop(time::timeout(CONNECTION_TIMEOUT, serve(stream, state)).await);
@@ -129,12 +133,38 @@ async fn accept(listener: std::net::TcpListener, state: Arc<AdminState>) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the admin interface cannot accept");
+                trouble.say(&error, begin.elapsed().as_millis() as u64);
                 time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
+
+/// Accepting that fails, for as long as it does. It is tried again many times a second, and may be possible now and
+/// then meanwhile.
+#[derive(Default)]
+struct Trouble {
+    /// It was warned of, and nobody was told yet that it is over.
+    is_said: bool,
+}
+
+impl Trouble {
+    fn say(&mut self, error: &io::Error, now_ms: u64) {
+        if let Some(suppressed) = ACCEPT_WARNINGS.pass(now_ms) {
+            self.is_said = true;
+            tracing::warn!(%error, suppressed, "the admin interface cannot accept");
+        }
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.is_said) {
+            tracing::info!("the admin interface accepts again");
+        }
+    }
+}
+
+/// A process without descriptors must not fill the log on top of it.
+static ACCEPT_WARNINGS: RateLimit = RateLimit::new(10_000);
 
 async fn serve(stream: TcpStream, state: Arc<AdminState>) {
     let Ok(local) = stream.local_addr() else { return };
@@ -238,6 +268,27 @@ fn names_us(host: &str, local: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::LogFormat;
+    use crate::logging::tests::logged;
+
+    #[test]
+    fn accepting_that_fails_is_warned_of_once_in_a_while_and_its_end_is_said_once() {
+        let text = logged("info", LogFormat::Text, false, || {
+            let mut trouble = Trouble::default();
+            trouble.end();
+            // Five times a second, and one success between: most of a minute of it.
+            for try_number in 0..250 {
+                trouble.say(&io::Error::other("no descriptor"), try_number * 200);
+                if try_number == 30 {
+                    trouble.end();
+                }
+            }
+            (0..3).for_each(|_| trouble.end());
+        });
+        let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+        assert_eq!((count("cannot accept"), count("accepts again")), (5, 2), "{text}");
+        assert!(text.contains("suppressed=49"), "{text}");
+    }
 
     #[test]
     fn only_loopback_and_our_own_address_name_us() {

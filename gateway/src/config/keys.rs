@@ -265,7 +265,7 @@ pub const KEYS: &[Key] = &[
         "Connections at a time from one address; those above are reset; costs a table entry per source address")
         .flag("--max-connections-per-source"),
     stays("engine.accept", Kind::Choice(&["shared", "reuseport"]), "shared",
-        "One listening socket placed by load, or one per reactor: that accepts faster and costs an uneven spread")
+        "One listening socket placed by load, or one per reactor: that accepts faster and costs an uneven spread, and a second instance can share the port without complaint")
         .flag("--accept"),
     stays("listeners[].name", Kind::Text, "(`listener-` and its position)", "The name in logs and metrics"),
     stays("listeners[].address", Kind::Url, "bolt://127.0.0.1:12200",
@@ -312,7 +312,7 @@ pub const KEYS: &[Key] = &[
     changes("limits.output_rate_min", Kind::Size(1, GIB), "64KiB",
         "A client over that limit that takes less than this in a second is closed as slow_reader"),
     changes("limits.content_max", Kind::Size(KIB, GIB), "16MiB",
-        "Largest Bolt content; at most `limits.large_frame_memory_max`"),
+        "Largest Bolt content; at most `limits.large_frame_memory_max`, and where it is not said at most a quarter of that, so little buffer memory lowers it"),
     changes("limits.class_header_max", Kind::Size(256, 96 * KIB), "64KiB", "Largest Bolt class name and header together"),
     changes("limits.crc_verify", Kind::Switch, "true", "Whether CRC trailers are verified; costs CPU for each of their bytes"),
     changes("limits.large_frame_memory_max", Kind::Size(MIB, 1_024 * GIB), "(half of `engine.buffer_memory_max`)",
@@ -328,7 +328,7 @@ pub const KEYS: &[Key] = &[
     changes("timeouts.half_closed", Kind::Duration(100, 30 * DAY), "15m",
         "A tunnel half-closed in one direction ends after so long without a byte in the other"),
     stays("admin.address", Kind::Address, "127.0.0.1:2046",
-        "Where health, metrics and the list of connections are; whoever reaches it sees them; off costs all three")
+        "Where health, metrics and the list of connections are; whoever reaches it sees them, if their Host is localhost or an IP address of it (421 otherwise, against rebound names); off costs all three")
         .flag("--admin"),
     changes("drain.delay", Kind::Duration(0, HOUR), "3s",
         "How long accepting goes on after readiness went off, so that balancers notice; costs that much of every stop")
@@ -340,7 +340,7 @@ pub const KEYS: &[Key] = &[
         "What is logged; debug costs one line per opened and closed connection")
         .flag("--log-level"),
     stays("log.format", Kind::Choice(&["text", "json"]), "text", "For people or for machines; json costs more bytes").flag("--log-format"),
-    changes("log.access", Kind::Switch, "false", "One line per request, which costs CPU; lines are dropped and counted when the reader is slow")
+    changes("log.access", Kind::Switch, "false", "One line per request, which costs CPU; lines are dropped and counted when the reader is slow or they cannot be written")
         .flag("--access-log"),
     stays("log.file", Kind::Text, "(standard error)", "The file that lines are appended to"),
 ];

@@ -3,11 +3,12 @@
 //! run` and `bowline check`; after it nothing is checked again.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
+use crate::config::files;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
 use crate::config::machine::Machine;
@@ -63,10 +64,10 @@ pub fn environment() -> BTreeMap<String, String> {
 
 fn read_file(item: &Item, faults: &mut Faults) -> File {
     let (path, place) = item;
-    match fs::read_to_string(path) {
+    match files::read_text(path, place) {
         Ok(text) => File::of_text(path, &text, faults),
-        Err(error) => {
-            faults.add(place.clone(), format!("cannot read {path}: {error}"));
+        Err(fault) => {
+            faults.add(fault.place, fault.message);
             File::default()
         }
     }
@@ -86,8 +87,10 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
     let drain = settings.drain();
     let log = settings.log();
     let admin = settings.text("admin.address");
+    let admin: Option<SocketAddr> =
+        (admin != "off").then(|| admin.parse().expect("its key lets nothing else through"));
     let admin_place = settings.layer.place("admin.address").map(ToString::to_string);
-    let topology = Topology::of(&flags, &file, &mut faults);
+    let topology = Topology::of(&flags, &file, admin, &mut faults);
     let plan = Plan {
         engine,
         listeners: topology.listeners,
@@ -95,7 +98,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
         clusters: topology.clusters,
         limits,
         timeouts,
-        admin: (admin != "off").then(|| admin.parse().expect("its key lets nothing else through")),
+        admin,
         drain,
         log,
         places: PlacesPlan {
@@ -157,11 +160,9 @@ impl Settings<'_> {
         let reactors = reactors.unwrap_or(machine.cpus.min(workers.unwrap_or(usize::MAX)));
         let workers = workers.unwrap_or(reactors);
         if workers < reactors {
-            let place = self.layer.place("engine.workers").unwrap_or(&Place::Machine).clone();
-            self.faults.add(
-                place,
-                format!("{workers} workers are fewer than {reactors} reactors, and each reactor needs one"),
-            );
+            let message =
+                format!("{workers} workers are fewer than {reactors} reactors, and each reactor needs one");
+            self.fault("engine.workers", message);
         }
         (reactors, workers)
     }
@@ -173,7 +174,7 @@ impl Settings<'_> {
 
     fn connections(&mut self, machine: &Machine) -> usize {
         let descriptors = machine.descriptors_max;
-        let Some((said, place)) = self.layer.number("engine.max_connections") else {
+        let Some((said, _)) = self.layer.number("engine.max_connections") else {
             let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED);
             if left == 0 {
                 let message = format!(
@@ -188,7 +189,7 @@ impl Settings<'_> {
             let message = format!(
                 "{said} connections do not fit the hard limit of {descriptors} descriptors, of which {DESCRIPTORS_LEAST} are for other uses"
             );
-            self.faults.add(place.clone(), message);
+            self.fault("engine.max_connections", message);
         }
         said as usize
     }
@@ -197,8 +198,10 @@ impl Settings<'_> {
         let large = self.layer.number("limits.large_frame_memory_max");
         let large = large.map_or(engine.buffer_memory_bytes_max / 2, |(bytes, _)| bytes as usize);
         if large > engine.buffer_memory_bytes_max {
-            let message =
-                format!("{large} bytes are more than all buffers ({} bytes)", engine.buffer_memory_bytes_max);
+            let message = format!(
+                "{large} bytes are more than engine.buffer_memory_max ({} bytes)",
+                engine.buffer_memory_bytes_max
+            );
             self.fault("limits.large_frame_memory_max", message);
         }
         LimitsPlan {
@@ -226,7 +229,7 @@ impl Settings<'_> {
         if limit > large as u64 {
             self.fault(
                 "limits.content_max",
-                format!("{limit} bytes are more than the memory for large frames ({large} bytes)"),
+                format!("{limit} bytes are more than limits.large_frame_memory_max ({large} bytes)"),
             );
         }
         limit as u32
@@ -243,7 +246,11 @@ impl Settings<'_> {
         DrainPlan { delay_ms: self.number("drain.delay"), deadline_ms: self.number("drain.deadline") }
     }
 
-    fn log(&self) -> LogPlan {
+    fn log(&mut self) -> LogPlan {
+        let file = self.layer.text("log.file").map(|(path, _)| PathBuf::from(path));
+        if let Some(Err(message)) = file.as_deref().map(files::check_log) {
+            self.fault("log.file", message);
+        }
         LogPlan {
             level: self.text("log.level"),
             format: match self.text("log.format").as_str() {
@@ -251,19 +258,25 @@ impl Settings<'_> {
                 _ => LogFormat::Text,
             },
             access: self.switch("log.access"),
-            file: self.layer.text("log.file").map(|(path, _)| PathBuf::from(path)),
+            file,
         }
     }
 
     fn refuse(&mut self, path: &'static str, why: &str) {
-        if self.layer.place(path).is_some() {
-            self.fault(path, format!("{path} {why}"));
+        if let Some(place) = self.layer.place(path) {
+            self.faults.add(place.clone(), format!("{path} {why}"));
         }
     }
 
+    /// A flag or a variable names its key itself; a position in a file does not.
     fn fault(&mut self, path: &'static str, message: String) {
-        let place = self.layer.place(path).unwrap_or(&Place::Machine).clone();
-        self.faults.add(place, message);
+        match self.layer.place(path) {
+            Some(place @ (Place::Flag(_) | Place::Variable(_))) => self.faults.add(place.clone(), message),
+            place => {
+                let place = place.unwrap_or(&Place::Machine).clone();
+                self.faults.add(place, format!("{path}: {message}"));
+            }
+        }
     }
 
     fn number(&self, path: &'static str) -> u64 {

@@ -10,5 +10,6 @@ pub mod keys;
 pub mod url;
 pub mod said;
 pub mod machine;
+mod files;
 mod topology;
 pub mod load;

@@ -173,6 +173,8 @@ pub struct Entry {
     pub layer: Layer,
     /// Its list of endpoints, if it has one.
     pub urls: Vec<Item>,
+    /// Where that list begins.
+    pub urls_place: Option<Place>,
 }
 
 impl Entry {
@@ -194,6 +196,12 @@ impl File {
     }
 }
 
+/// A list of endpoints and where it begins.
+struct Urls {
+    items: Vec<Item>,
+    place: Place,
+}
+
 struct FileReader<'a> {
     path: &'a str,
     faults: &'a mut Faults,
@@ -207,16 +215,17 @@ impl FileReader<'_> {
                 "routes" => file.routes = self.entries("routes", node),
                 "clusters" => file.clusters = self.entries("clusters", node),
                 section if children(section).next().is_some() => {
-                    self.section(section, section, node, &mut file.layer);
+                    drop(self.section(section, section, node, &mut file.layer));
                 }
                 _ => self.unknown(word, *mark, "", sections()),
             }
         }
     }
 
-    /// The values of a map whose keys stand in the table under `prefix`; the list of endpoints is handed back.
-    fn section(&mut self, prefix: &str, name: &str, node: &Node, layer: &mut Layer) -> Vec<Item> {
-        let mut urls = Vec::new();
+    /// The values of a map whose keys stand in the table under `prefix`; the list of endpoints is handed back, with its
+    /// place.
+    fn section(&mut self, prefix: &str, name: &str, node: &Node, layer: &mut Layer) -> Option<Urls> {
+        let mut urls = None;
         for (word, mark, value) in self.pairs(node, name) {
             let Some(row) = children(prefix).find(|row| last(row.path) == word) else {
                 let within = if name.is_empty() { String::new() } else { format!(" in {name}") };
@@ -228,7 +237,8 @@ impl FileReader<'_> {
                     self.scalar(row.path, &format!("{name}.{word}"), text, value.mark, layer)
                 }
                 Content::List(items) if row.kind == Kind::Urls => {
-                    urls = self.urls(items, &format!("{name}.{word}"))
+                    let items = self.urls(items, &format!("{name}.{word}"));
+                    urls = Some(Urls { items, place: value.mark.place(self.path) });
                 }
                 Content::Null => self.fault(value.mark, format!("{name}.{word}: the value is missing")),
                 other => {
@@ -265,7 +275,8 @@ impl FileReader<'_> {
         let mut layer = Layer::default();
         let name = format!("{list}[{at}]");
         let urls = self.section(&format!("{list}[]"), &name, node, &mut layer);
-        Entry { place: node.mark.place(self.path), name, layer, urls }
+        let (urls, urls_place) = urls.map_or((Vec::new(), None), |urls| (urls.items, Some(urls.place)));
+        Entry { place: node.mark.place(self.path), name, layer, urls, urls_place }
     }
 
     fn urls(&mut self, items: &[Node], name: &str) -> Vec<Item> {

@@ -2,6 +2,7 @@
 //! addresses of the file where it is plain which are meant, and are refused where it is not. Called by the loader.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
@@ -37,9 +38,11 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    /// Resolves what flags and file say; what is wrong is added to `faults`.
-    pub(crate) fn of(flags: &Flags, file: &File, faults: &mut Faults) -> Topology {
-        let mut builder = Builder { flags, file, faults, clusters: Vec::new(), positions: HashMap::new() };
+    /// Resolves what flags and file say; what is wrong is added to `faults`. `admin` is where nobody else can listen.
+    pub(crate) fn of(flags: &Flags, file: &File, admin: Option<SocketAddr>, faults: &mut Faults) -> Topology {
+        let before = faults.list().len();
+        let (clusters, positions) = (Vec::new(), HashMap::new());
+        let mut builder = Builder { flags, file, admin, before, faults, clusters, positions };
         builder.clusters();
         let routes = builder.routes();
         let (listeners, places): (Vec<_>, Vec<_>) = builder.listeners(!routes.is_empty()).into_iter().unzip();
@@ -63,6 +66,9 @@ fn said_at(place: &Place) -> String {
 struct Builder<'a> {
     flags: &'a Flags,
     file: &'a File,
+    admin: Option<SocketAddr>,
+    /// Faults that were there before any of the topology.
+    before: usize,
     faults: &'a mut Faults,
     clusters: Vec<ClusterPlan>,
     positions: HashMap<String, usize>,
@@ -105,12 +111,23 @@ impl Builder<'_> {
             false => (&self.flags.upstream, ""),
         };
         if echo != urls.is_empty() {
-            let message = if echo { "echo: has no endpoints of its own" } else { "endpoints: is missing" };
-            self.faults.add(entry.place.clone(), format!("{}.{message}", entry.name));
+            self.no_upstream(entry, echo);
         }
         let cluster = self.cluster(&name, &entry.layer, urls, prefix);
         self.keys_without_effect(entry, &cluster);
         ClusterPlan { echo, ..cluster }
+    }
+
+    /// A cluster has endpoints or is the embedded upstream; this one is both or neither.
+    fn no_upstream(&mut self, entry: &Entry, echo: bool) {
+        let (place, message) = match &entry.urls_place {
+            _ if echo => {
+                (entry.place_of("clusters[].echo"), "echo: a cluster has endpoints or is an echo, not both")
+            }
+            Some(place) => (place.clone(), "endpoints: the list is empty"),
+            None => (entry.place.clone(), "endpoints: is missing"),
+        };
+        self.faults.add(place, format!("{}.{message}", entry.name));
     }
 
     fn cluster(&mut self, name: &str, layer: &Layer, urls: &[Item], prefix: &str) -> ClusterPlan {
@@ -234,13 +251,34 @@ impl Builder<'_> {
         } else {
             self.file_listeners(routed)
         };
-        let mut bound = HashMap::new();
-        for (listener, place) in &listeners {
-            if listener.address.port() != 0 && bound.insert(listener.address, ()).is_some() {
-                self.faults.add(place.clone(), format!("{} is listened on already", listener.address));
-            }
-        }
+        self.shared_addresses(&listeners);
         listeners
+    }
+
+    /// Refuses what the kernel would refuse to bind later.
+    fn shared_addresses(&mut self, listeners: &[(ListenerPlan, Place)]) {
+        for (at, (listener, place)) in listeners.iter().enumerate() {
+            let address = listener.address;
+            let other = listeners[..at].iter().find(|(other, _)| overlap(address, other.address));
+            let message = match (other, self.admin) {
+                (Some((other, _)), _) if other.address == address => {
+                    format!("{address} is listened on already by {:?}", other.name)
+                }
+                (Some((other, _)), _) => {
+                    format!("{address} cannot be listened on beside {} of {:?}", other.address, other.name)
+                }
+                (None, Some(admin)) if overlap(address, admin) => {
+                    format!(
+                        "{address} is taken by the admin interface on {admin}; say another with admin.address or --admin"
+                    )
+                }
+                _ => continue,
+            };
+            let said_here = |entry: &&Entry| entry.layer.place("listeners[].address") == Some(place);
+            let entry = self.file.listeners.iter().find(said_here);
+            let prefix = entry.map_or(String::new(), |entry| format!("{}.address: ", entry.name));
+            self.faults.add(place.clone(), format!("{prefix}{message}"));
+        }
     }
 
     fn flag_listener(&mut self, at: usize, item: &Item, routed: bool) -> Option<(ListenerPlan, Place)> {
@@ -370,7 +408,10 @@ impl Builder<'_> {
                 format!("{name} speaks {word}, but its upstream speaks {other}")
             }
         };
-        self.faults.add(place.clone(), message);
+        // Whoever said no listener is told once the clusters are right: they may be others then.
+        if *place != Place::Machine || self.faults.list().len() == self.before {
+            self.faults.add(place.clone(), message);
+        }
         None
     }
 
@@ -407,6 +448,14 @@ impl Builder<'_> {
         let names = self.clusters.iter().take(KNOWN_MAX).map(|cluster| cluster.name.as_str());
         names.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Whether only one of both can be bound. An address of IPv6 that stands for all takes those of IPv4 with it.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers =
+        |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let is_same_port = one.port() == other.port() && one.port() != 0;
+    is_same_port && (one == other || covers(one, other) || covers(other, one))
 }
 
 /// Names that one message lists.

@@ -105,7 +105,7 @@ impl Tunnel {
         if let Some(deadline) = shared.drain_deadline() {
             self.begin_drain(deadline, context);
         }
-        self.dial(CloseReason::ConnectFailed, context);
+        self.dial(CloseReason::NoEndpoint, context);
     }
 
     /// Opens the server's side, or ends for `why` if there is no way.

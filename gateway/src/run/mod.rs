@@ -7,6 +7,7 @@
 mod signals;
 mod course;
 mod ready;
+mod output;
 mod warn;
 mod names;
 mod listing;
@@ -16,7 +17,7 @@ mod start;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -135,9 +136,8 @@ fn announce(running: &Running) {
         tracing::info!(listener = listener.name, %address, "listening");
     }
     let line = ready::line(plan, addresses, running.admin());
-    let mut out = io::stdout().lock();
-    // Whoever wanted to know may be gone; those who are served are not.
-    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+    // Whoever wanted to know may be gone or asleep; those who are served are not.
+    if let Err(error) = output::say(io::stdout().as_fd(), &line) {
         tracing::warn!(%error, "the ready line could not be written");
     }
     match ready::first_call(plan, addresses) {

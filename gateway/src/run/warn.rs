@@ -57,11 +57,7 @@ pub(super) struct Findings {
 pub(super) fn findings(plan: &Plan, backlog: u32, limits: &Limits) -> Findings {
     let mut findings = Findings::default();
     let connections = plan.engine.connections_max as u64;
-    if let Some(descriptors) = limits.descriptors_max.filter(|most| *most < connections) {
-        findings.warnings.push(format!(
-            "the limit of descriptors is {descriptors}, below the {connections} connections of --max-connections; raise it with ulimit -n"
-        ));
-    }
+    findings.warnings.extend(limits.descriptors_max.and_then(|most| descriptors_warning(most, connections)));
     if let Some(most) = limits.backlog_max.filter(|most| *most < u64::from(backlog)) {
         findings.warnings.push(format!(
             "net.core.somaxconn is {most}, so at most that many connections of a burst wait to be accepted instead of {backlog}"
@@ -74,6 +70,23 @@ pub(super) fn findings(plan: &Plan, backlog: u32, limits: &Limits) -> Findings {
     }
     findings
 }
+
+/// Clients take a descriptor each; connections to upstreams and the process itself need theirs on top.
+fn descriptors_warning(most: u64, connections: u64) -> Option<String> {
+    let left = most.checked_sub(connections);
+    match left {
+        None => Some(format!(
+            "the limit of descriptors is {most}, below the {connections} connections of --max-connections; raise it with ulimit -n"
+        )),
+        Some(left) if left < DESCRIPTORS_BESIDE => Some(format!(
+            "--max-connections {connections} leaves {left} of {most} descriptors for upstream connections, the admin interface and the process itself; raise the limit with ulimit -n, or say fewer and leave {DESCRIPTORS_BESIDE}"
+        )),
+        Some(_) => None,
+    }
+}
+
+/// With fewer even a small gateway runs out: listeners, epoll and wake-ups of each reactor, the log, upstreams.
+const DESCRIPTORS_BESIDE: u64 = 64;
 
 /// One client has one upstream connection there, and each takes a local port per endpoint address.
 fn port_note(cluster: &ClusterPlan, ports: u64, connections: u64) -> Option<String> {
@@ -127,6 +140,23 @@ mod tests {
         assert!(warnings[0].contains("is 1024, below the 16384 connections"), "{warnings:?}");
         assert!(warnings[1].contains("somaxconn is 128") && warnings[1].contains("4096"), "{warnings:?}");
         assert!(notes.is_empty(), "clients of a shared cluster need no port of their own: {notes:?}");
+    }
+
+    #[test]
+    fn too_few_descriptors_beside_the_connections_are_warned_of() {
+        let warnings = |connections_max: usize| {
+            let mut plan = Plan::default();
+            plan.engine.connections_max = connections_max;
+            let limits = Limits { descriptors_max: Some(1_024), ..wide() };
+            findings(&plan, 4_096, &limits).warnings
+        };
+        assert_eq!(warnings(960), Vec::<String>::new(), "64 are left");
+        let said = warnings(961);
+        assert!(said.len() == 1 && said[0].contains("--max-connections 961 leaves 63 of 1024"), "{said:?}");
+        let said = warnings(1_024);
+        assert!(said.len() == 1 && said[0].contains("leaves 0 of 1024"), "{said:?}");
+        let said = warnings(1_025);
+        assert!(said.len() == 1 && said[0].contains("is 1024, below the 1025"), "{said:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How upstream connections are opened, and what becomes of requests when they cannot be.
 
+use bowline_gateway::config::plan::Protocol;
 use bowline_gateway::error::{CloseReason, Failure};
 use bowline_gateway::metrics::Count;
 
@@ -36,6 +37,21 @@ fn where_nobody_accepts_a_request_is_tried_three_times_and_the_next_ones_are_ref
     (1..=5).for_each(|number| world.set_reach(server_address(number), Reach::Accepts));
     world.advance(100);
     world.round_trip(client, 4, b"they are back");
+}
+
+#[test]
+fn a_tunnel_that_comes_while_every_endpoint_is_left_alone_says_that_no_connect_was_tried() {
+    let mut plan = plan_of(1);
+    plan.listeners[0].protocol = Protocol::Tcp;
+    plan.clusters[0].protocol = Protocol::Tcp;
+    let mut world = World::new(plan, 9).one_worker();
+    world.set_reach(server_address(1), REFUSES);
+    let first = world.connect(0);
+    assert_eq!(world.reason(first), Some(CloseReason::ConnectFailed));
+    let second = world.connect(0);
+    assert_eq!(world.reason(second), Some(CloseReason::NoEndpoint));
+    assert_eq!(world.total(Count::UpstreamConnectFailures), 1, "the second was not tried");
+    assert_eq!(CloseReason::NoEndpoint.closed_by().name(), "gateway");
 }
 
 #[test]
