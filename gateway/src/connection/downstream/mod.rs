@@ -382,3 +382,15 @@ impl<A: Proxy> Machine<A> for Downstream {
         self.frozen()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_machine_is_within_its_budget() {
+        let bytes = size_of::<Downstream>();
+        println!("an idle client's machine takes {bytes} of 96 bytes");
+        assert!(bytes <= 96, "{bytes}");
+    }
+}
