@@ -10,6 +10,7 @@ use nix::libc;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
+use socket2::{SockFilter, SockRef};
 
 use crate::wait::PATIENCE;
 
@@ -61,6 +62,14 @@ fn prepare(stream: TcpStream) -> TcpStream {
 pub fn reset_on_close(stream: &TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     setsockopt(stream, sockopt::Linger, &linger).expect("a TCP socket");
+}
+
+/// From now on nothing that arrives reaches this socket, and nothing is acknowledged: what is left of a connection whose
+/// other end lost its power or its network.
+pub fn vanish(stream: &TcpStream) {
+    // The classic filter program "return 0": take no byte of any packet.
+    let take_nothing = SockFilter::new(0x06, 0, 0, 0);
+    SockRef::from(stream).attach_filter(&[take_nothing]).expect("a TCP socket");
 }
 
 /// An address where nobody listens: a connect is refused at once.

@@ -13,10 +13,22 @@ const PAUSE: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// When it is not true within [`PATIENCE`].
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(PATIENCE, what, condition);
+}
+
+/// The same for what the kernel's own timers decide: they count in half minutes.
+///
+/// # Panics
+/// When it is not true within four times [`PATIENCE`].
+pub fn in_the_end(what: &str, condition: impl FnMut() -> bool) {
+    within(PATIENCE * 4, what, condition);
+}
+
+fn within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < end, "not within {patience:?}: {what}");
         std::thread::sleep(PAUSE);
     }
 }

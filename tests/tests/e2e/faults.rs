@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bowline_protocols::bolt::Status;
+use bowline_tests::sockets::{dial, vanish};
+use bowline_tests::wait::in_the_end;
 use bowline_tests::{Action, BoltClient, Call, Gateway, Upstream, each_mode, each_mode_marked};
 
 use crate::deep_or;
@@ -138,5 +140,28 @@ fn heartbeats_flow_while_the_upstream_does_not_answer() {
             client.heartbeat(version);
         }
         assert_eq!(gateway.metric("heartbeats_answered_total", ""), 4.0);
+    });
+}
+
+#[test]
+fn a_client_that_vanished_without_a_word_is_given_up() {
+    each_mode(|mode| {
+        let upstream = Upstream::start(|request| match request.content() {
+            b"hold" => Action::Hold,
+            _ => Action::Echo,
+        });
+        let gateway = Gateway::bolt(mode, upstream.address(), &[]);
+        let stream = dial(gateway.address());
+        let socket = stream.try_clone().expect("descriptors are left");
+        let mut client = BoltClient::over(stream);
+        client.send(&Call::new("hold"));
+        upstream.wait("it is in flight", |state| state.held() == 1);
+        vanish(&socket);
+        upstream.release();
+        let mut other = BoltClient::connect(gateway.address());
+        in_the_end("nobody acknowledges the answer", || {
+            other.echo(b"others are served meanwhile");
+            gateway.closes("kernel_timeout") == 1.0
+        });
     });
 }
