@@ -439,6 +439,11 @@ impl<A: Application> Context<'_, A> {
         self.effects.requests += 1;
     }
 
+    /// Counts several.
+    pub fn count_requests(&mut self, count: u32) {
+        self.effects.requests += count;
+    }
+
     /// Publishes the number of requests in flight.
     pub fn set_in_flight(&mut self, in_flight: usize) {
         self.effects.in_flight = Some(u32::try_from(in_flight).unwrap_or(u32::MAX));

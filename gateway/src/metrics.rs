@@ -78,8 +78,8 @@ pub struct Shard {
     counts: [AtomicU64; Count::COUNT],
     failures: [AtomicU64; Failure::COUNT],
     closes: [AtomicU64; CloseReason::COUNT],
-    durations: [AtomicU64; DURATION_BOUNDS_US.len() + 1],
-    duration_us_sum: AtomicU64,
+    durations: [AtomicU64; DURATION_BOUNDS_MS.len() + 1],
+    duration_ms_sum: AtomicU64,
 }
 
 impl Shard {
@@ -88,8 +88,8 @@ impl Shard {
             counts: [const { AtomicU64::new(0) }; Count::COUNT],
             failures: [const { AtomicU64::new(0) }; Failure::COUNT],
             closes: [const { AtomicU64::new(0) }; CloseReason::COUNT],
-            durations: [const { AtomicU64::new(0) }; DURATION_BOUNDS_US.len() + 1],
-            duration_us_sum: AtomicU64::new(0),
+            durations: [const { AtomicU64::new(0) }; DURATION_BOUNDS_MS.len() + 1],
+            duration_ms_sum: AtomicU64::new(0),
         }
     }
 
@@ -113,17 +113,17 @@ impl Shard {
         self.closes[reason.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Files the time from a request's first byte to the queueing of its reply.
-    pub fn observe_request_us(&self, elapsed_us: u64) {
-        let bucket = DURATION_BOUNDS_US.partition_point(|&bound| bound < elapsed_us);
+    /// Files the time from a request's first byte to the queueing of its reply. Machines see whole milliseconds.
+    pub fn observe_request_ms(&self, elapsed_ms: u64) {
+        let bucket = DURATION_BOUNDS_MS.partition_point(|&bound| bound < elapsed_ms);
         self.durations[bucket].fetch_add(1, Ordering::Relaxed);
-        self.duration_us_sum.fetch_add(elapsed_us, Ordering::Relaxed);
+        self.duration_ms_sum.fetch_add(elapsed_ms, Ordering::Relaxed);
     }
 }
 
-/// Upper bounds of the duration buckets, in microseconds; one bucket above the last has no bound.
-const DURATION_BOUNDS_US: [u64; 14] =
-    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
+/// Upper bounds of the duration buckets, in milliseconds; one bucket above the last has no bound. None is below a
+/// millisecond, for that is the step of the clock.
+const DURATION_BOUNDS_MS: [u64; 13] = [1, 2, 3, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 10_000];
 
 /// All counters of the process: one shard per worker and one for every other thread.
 #[derive(Debug)]
@@ -271,20 +271,20 @@ impl CountersCollector {
     }
 
     fn encode_durations(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
-        let help = "Time from a request's first byte to the queueing of its reply";
+        let help = "Time from a request's first byte to the queueing of its reply, in steps of 1 ms";
         let mut metric = encoder.encode_descriptor(
             "request_duration",
             help,
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;
-        let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_US.len() + 1];
+        let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_MS.len() + 1];
         for (at, bucket) in buckets.iter_mut().enumerate() {
-            let bound = DURATION_BOUNDS_US.get(at).map_or(f64::INFINITY, |&us| us as f64 / 1e6);
+            let bound = DURATION_BOUNDS_MS.get(at).map_or(f64::INFINITY, |&ms| ms as f64 / 1e3);
             *bucket = (bound, self.counters.sum(|shard| &shard.durations[at]));
         }
         let count = buckets.iter().map(|&(_, count)| count).sum();
-        let sum_s = self.counters.sum(|shard| &shard.duration_us_sum) as f64 / 1e6;
+        let sum_s = self.counters.sum(|shard| &shard.duration_ms_sum) as f64 / 1e3;
         metric.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)
     }
 }
@@ -389,12 +389,12 @@ mod tests {
     #[test]
     fn a_duration_lands_in_the_bucket_that_holds_it() {
         let counters = Counters::new(1);
-        counters.shard(0).observe_request_us(50);
-        counters.shard(0).observe_request_us(51);
-        counters.shard(0).observe_request_us(u64::from(u32::MAX));
+        counters.shard(0).observe_request_ms(10);
+        counters.shard(0).observe_request_ms(11);
+        counters.shard(0).observe_request_ms(u64::from(u32::MAX));
         let text = Metrics::new(counters, Vec::new()).render().unwrap();
-        assert!(text.contains("bowline_request_duration_seconds_bucket{le=\"0.00005\"} 1\n"), "{text}");
-        assert!(text.contains("bowline_request_duration_seconds_bucket{le=\"0.0001\"} 2\n"), "{text}");
+        assert!(text.contains("bowline_request_duration_seconds_bucket{le=\"0.01\"} 1\n"), "{text}");
+        assert!(text.contains("bowline_request_duration_seconds_bucket{le=\"0.025\"} 2\n"), "{text}");
         assert!(text.contains("bowline_request_duration_seconds_bucket{le=\"+Inf\"} 3\n"), "{text}");
         assert!(text.contains("bowline_request_duration_seconds_count 3\n"), "{text}");
     }

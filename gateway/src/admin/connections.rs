@@ -58,6 +58,8 @@ pub enum Direction {
     Downstream,
     /// The gateway.
     Upstream,
+    /// The gateway, to its own embedded upstream: the upstream's end.
+    Echo,
 }
 
 /// Shown where no limit is asked for.

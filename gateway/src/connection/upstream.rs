@@ -139,7 +139,7 @@ impl Upstream {
         context.local.count(Count::UpstreamConnectionsOpened);
         logging::connection_opened(context.me.as_u64(), context.peer, &self.plan(context.local).name);
         context.watch_output(true);
-        context.set_state(State::Active as u8);
+        context.set_state(State::Idle as u8);
         while let Some(queued) = self.queue.pop_front() {
             self.forward(queued.from, queued.run, queued.place, context);
         }
@@ -226,6 +226,7 @@ impl Upstream {
 
     /// Writes requests under ids of this connection.
     fn forward<A: Proxy>(&mut self, from: Address, run: Run, place: Place, context: &mut Context<'_, A>) {
+        context.count_requests(u32::from(run.frames));
         let mut piece = run.piece;
         let (mut frames, mut bytes) = (0, 0);
         let waiting = &mut self.waiting;
@@ -611,6 +612,10 @@ impl<A: Proxy> Machine<A> for Upstream {
         self.judge_output(context);
         if self.waiting.len() != before {
             context.set_in_flight(self.waiting.len());
+            if self.phase == Phase::Open {
+                let state = if self.waiting.is_empty() { State::Idle } else { State::Active };
+                context.set_state(state as u8);
+            }
         }
     }
 

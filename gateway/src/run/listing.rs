@@ -113,7 +113,7 @@ impl Names {
         ConnectionView {
             id: info.address.as_u64(),
             peer,
-            direction: if info.listener.is_some() { Direction::Downstream } else { Direction::Upstream },
+            direction: self.direction(info.listener),
             protocol: protocol_name(named.protocol),
             listener: named.name,
             state: State::name(info.state),
@@ -125,6 +125,14 @@ impl Names {
             requests: u64::from(info.requests),
             in_flight: u64::from(info.in_flight),
             reactor: info.reactor,
+        }
+    }
+
+    fn direction(&self, listener: Option<u16>) -> Direction {
+        match listener {
+            None => Direction::Upstream,
+            Some(listener) if usize::from(listener) < self.listeners.len() => Direction::Downstream,
+            Some(_) => Direction::Echo,
         }
     }
 

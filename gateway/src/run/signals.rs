@@ -60,6 +60,8 @@ impl Signals {
 
     /// Gives them their ordinary effect again, so that a process whose end takes too long can be ended by one more.
     pub(super) fn release(self) {
+        // What has come already was meant for the course; pending when it is unblocked, it would end the process at once.
+        while let Ok(Some(_)) = self.read() {}
         if let Err(error) = self.set.thread_unblock() {
             tracing::warn!(%error, "signals stay blocked");
         }
@@ -96,5 +98,8 @@ mod tests {
             assert_eq!(signals.wait(None).expect("it can be read"), Some(signal));
         }
         assert_eq!(signals.wait(Some(Duration::ZERO)).expect("it can be read"), None);
+        // One that came while the end was under way has no effect of its own afterwards.
+        nix::sys::signal::raise(Number::SIGTERM).expect("to oneself");
+        signals.release();
     }
 }

@@ -1,6 +1,7 @@
 //! The admin interface: health, readiness, metrics and the list of connections, on loopback only, and off when told.
 
-use bowline_tests::{Action, BoltClient, Call, Gateway, Upstream, each_mode};
+use bowline_tests::{Action, BoltClient, Call, Gateway, Upstream, each_mode, eventually};
+use serde_json::Value;
 
 #[test]
 fn health_readiness_and_metrics_are_there() {
@@ -56,9 +57,26 @@ fn connections_are_listed_with_what_they_hold() {
             for key in ["id", "protocol", "reactor", "state"] {
                 assert!(!one[key].is_null(), "{key}: {one}");
             }
-            assert!(one.to_string().contains("in_flight"), "{one}");
+            assert_eq!((&one["in_flight"], &one["state"]), (&2.into(), &"active".into()), "{one}");
         }
+        let held_upstream = |listed: &[Value]| -> u64 {
+            let upstreams = listed.iter().filter(|one| one["direction"] == "upstream");
+            upstreams.map(|one| one["in_flight"].as_u64().expect("a number")).sum()
+        };
+        assert_eq!(held_upstream(&listed), 6, "{listed:#?}");
         upstream.release();
+        clients.iter_mut().for_each(|client| (0..2).for_each(|_| drop(client.receive())));
+        eventually("they are idle again", || {
+            let listed = gateway.connections();
+            let mut upstreams = listed.iter().filter(|one| one["direction"] == "upstream");
+            held_upstream(&listed) == 0 && upstreams.all(|one| one["state"] == "idle")
+        });
+        let carried: u64 = {
+            let listed = gateway.connections();
+            let upstreams = listed.iter().filter(|one| one["direction"] == "upstream");
+            upstreams.map(|one| one["requests"].as_u64().expect("a number")).sum()
+        };
+        assert_eq!(carried, 6);
     });
 }
 
@@ -73,7 +91,7 @@ fn the_embedded_upstream_is_listed_as_what_it_is() {
             all.find(|one| one["direction"] == direction)
                 .unwrap_or_else(|| panic!("{direction}: {listed:#?}"))
         };
-        assert_eq!(of("downstream")["state"], "idle");
+        assert_eq!(of("echo")["state"], "idle");
         assert_eq!(
             (&of("upstream")["protocol"], of("upstream")["state"] == "opening"),
             (&"bolt".into(), false)

@@ -41,7 +41,7 @@ impl Downstream {
             let whole = (at, at + own.len());
             if let Some(exchange) = load.exchanges.end(frame.id, from) {
                 rewrite_id(own, frame, exchange.cause.id);
-                shard.observe_request_us(now.ms_since(exchange.began) * 1_000);
+                shard.observe_request_ms(now.ms_since(exchange.began));
                 replies += 1;
                 if let Some(writer) = access {
                     let end = End { status: Some(frame.status), failure: None, bytes_out: own.len() };
