@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole suite, as bench/RESULTS.md shows it: every scenario on both modes, the bare relays and the peers that can be had,
+# The whole suite: every scenario on both modes, the bare relays and the peers that can be had,
 # then the report. Takes hours on a quiet machine. Flags are passed on to `bowline-bench run`, e.g. --rounds 7.
 # Results: bench-results/report.md, bench-results/pictures/, and the raw ones in bench-results/results.jsonl.
 set -u

@@ -1,4 +1,4 @@
-//! The command line: `bowline run|check|call|version`. It knows words and flags; what their values mean is the table of
+//! The command line: `bowline run|check|call|version|help`. It knows words and flags; what their values mean is the table of
 //! keys, which also gives the help. Whatever is wrong ends with 78. Called by the program's `main` alone.
 
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ use crate::error::EXIT_OK;
 
 /// A gateway for long-lived connections.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "bowline", version, disable_help_subcommand = true)]
+#[command(name = "bowline", version)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -128,8 +128,21 @@ impl RunArguments {
 #[derive(Args, Clone, Debug)]
 pub struct CheckArguments {
     /// The file to look at: YAML or JSON
+    #[arg(value_name = "FILE", required_unless_present = "config", conflicts_with = "config")]
+    file: Option<String>,
+    /// The same, as `run` takes it
     #[arg(long, value_name = "FILE")]
-    pub config: String,
+    config: Option<String>,
+}
+
+impl CheckArguments {
+    /// The file to look at.
+    pub fn path(&self) -> &str {
+        self.file
+            .as_deref()
+            .or(self.config.as_deref())
+            .expect("the command line is refused without one of both")
+    }
 }
 
 /// The flags of `bowline call`.
@@ -312,6 +325,24 @@ mod tests {
     }
 
     #[test]
+    fn the_file_to_check_is_a_word_or_a_flag() {
+        for words in [&["check", "f.yaml"][..], &["check", "--config", "f.yaml"]] {
+            match parsed(words) {
+                Ok(Command::Check(arguments)) => assert_eq!(arguments.path(), "f.yaml"),
+                other => panic!("{words:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_is_a_command_and_a_flag() {
+        for [word, flag] in [[&["help"][..], &["--help"]], [&["help", "call"], &["call", "--help"]]] {
+            let (word, flag) = (parsed(word).expect_err("it ends"), parsed(flag).expect_err("it ends"));
+            assert_eq!((word.code(), word.text()), (EXIT_OK, flag.text()));
+        }
+    }
+
+    #[test]
     fn wrong_words_end_with_78() {
         assert!(refused(&[]).contains("Usage: bowline <COMMAND>"));
         assert!(refused(&["fly"]).contains("unrecognized subcommand 'fly'"));
@@ -320,7 +351,9 @@ mod tests {
         assert!(
             refused(&["run", "--workers", "1", "--workers", "2"]).contains("cannot be used multiple times")
         );
-        assert!(refused(&["check"]).contains("--config <FILE>"));
+        assert!(refused(&["check"]).contains("<FILE>"));
+        assert!(refused(&["check", "a", "--config", "b"]).contains("cannot be used with"));
+        assert!(refused(&["help", "fly"]).contains("unrecognized subcommand 'fly'"));
         assert!(refused(&["call"]).contains("<URL>"));
         assert!(refused(&["call", "tcp://h:1"]).contains("\"tcp://h:1\" is no bolt:// URL"));
         assert!(refused(&["call", "bolt://h:0"]).contains("port 0"));

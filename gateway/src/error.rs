@@ -267,6 +267,19 @@ mod tests {
     }
 
     #[test]
+    fn the_document_for_operators_has_a_line_for_each() {
+        let document = include_str!("../../docs/running.md");
+        for failure in Failure::ALL {
+            let row = format!("\n| `{failure}` | {} | ", failure.status());
+            assert_eq!(document.matches(&row).count(), 1, "{row}");
+        }
+        for reason in CloseReason::ALL {
+            let row = format!("\n| `{reason}` | {} | ", reason.closed_by().name());
+            assert_eq!(document.matches(&row).count(), 1, "{row}");
+        }
+    }
+
+    #[test]
     fn a_close_reason_fits_the_byte_that_a_slot_keeps_for_it() {
         assert_eq!(size_of::<CloseReason>(), 1);
         assert!(CloseReason::COUNT <= usize::from(u8::MAX));

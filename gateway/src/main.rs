@@ -43,8 +43,9 @@ fn complain(trouble: &dyn std::error::Error, code: u8) -> ExitCode {
 }
 
 fn check(arguments: &CheckArguments) -> ExitCode {
-    match load::plan_of_file(&arguments.config, &Machine::read()) {
-        Ok(_) => say(&format!("{}: ok", arguments.config)),
+    let path = arguments.path();
+    match load::plan_of_file(path, &Machine::read()) {
+        Ok(_) => say(&format!("{path}: ok")),
         Err(faults) => complain(&faults, EXIT_CONFIG),
     }
 }

@@ -252,9 +252,9 @@ struct MemoryFlags {
     #[arg(long, default_value_t = 15_000)]
     connections: usize,
     /// Connections that the baseline's requests go over.
-    #[arg(long, default_value_t = 56, value_parser = count_up_to::<10_000>)]
+    #[arg(long, default_value_t = 64, value_parser = count_up_to::<10_000>)]
     warm_connections: usize,
-    /// What the baseline gets as --max-connections, which counts its upstream connections too.
+    /// What the baseline gets as --max-connections, which counts the connections of clients alone.
     #[arg(long, default_value_t = 64)]
     warm_connections_max: usize,
     #[command(flatten)]

@@ -202,7 +202,8 @@ fn measure_memory(
     target: &Target,
     connections: usize,
 ) -> Result<Measured, Trouble> {
-    // The limit of the baseline counts upstream connections too, so there must be room for them.
+    // The gateway's limit counts clients alone, but those of other proxies count upstream connections too, and all
+    // targets are warmed alike.
     let warm_connections = (CONNECTIONS_FEW - UPSTREAMS_KEPT) / target.connections_per_client();
     let recipe = MemoryRecipe {
         name: target.name.clone(),

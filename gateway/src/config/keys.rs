@@ -281,7 +281,7 @@ pub const KEYS: &[Key] = &[
     changes("routes[].cluster", Kind::Text, "(required)", "The cluster that answers it"),
     changes("routes[].timeout", Kind::Duration(1, DAY), "1m", "The deadline of a request that names none itself"),
     changes("clusters[].name", Kind::Text, "(required)", "The name that listeners and routes use, in logs and metrics too"),
-    changes("clusters[].endpoints", Kind::Urls, "(required unless `echo`)",
+    changes("clusters[].endpoints", Kind::Urls, "(the embedded echo upstream; in a file required unless `echo`)",
         "The servers, all of one protocol; names are resolved again and again; repeat the flag for more endpoints")
         .flag("--upstream"),
     changes("clusters[].echo", Kind::Switch, "false", "The embedded Bolt upstream that answers with what it was sent, instead of endpoints"),

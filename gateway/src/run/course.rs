@@ -13,8 +13,8 @@ use super::signals::Signal;
 pub(super) enum Action {
     /// SIGHUP came, which nothing follows yet.
     SayUnsupported,
-    /// Says that no new connections should be sent here; accepting goes on.
-    Unready,
+    /// Says that no new connections should be sent here; accepting goes on for the delay, if there is one.
+    Unready { delay_ms: Option<u64> },
     /// Tells every connection that it has to end by this moment.
     TellAll(Time),
     /// Closes the listeners of clients.
@@ -90,11 +90,12 @@ impl Course {
             (_, Phase::Ended) => Vec::new(),
             (Signal::HangUp, _) => vec![Action::SayUnsupported],
             (Signal::Terminate, Phase::Serving) => {
-                self.phase = Phase::Delaying { until: now.after_ms(self.plan.delay_ms) };
-                vec![Action::Unready]
+                let delay_ms = self.plan.delay_ms;
+                self.phase = Phase::Delaying { until: now.after_ms(delay_ms) };
+                vec![Action::Unready { delay_ms: Some(delay_ms) }]
             }
             (Signal::Interrupt, Phase::Serving) => {
-                vec![Action::Unready, Action::StopAccepting, self.end(Why::AtOnce)]
+                vec![Action::Unready { delay_ms: None }, Action::StopAccepting, self.end(Why::AtOnce)]
             }
             (Signal::Interrupt | Signal::Terminate, Phase::Delaying { .. }) => {
                 vec![Action::StopAccepting, self.end(Why::AtOnce)]
@@ -164,7 +165,10 @@ mod tests {
     /// A course that got SIGTERM at 1,000 and whose delay is over at 4,000.
     fn draining() -> Course {
         let mut course = course();
-        assert_eq!(course.on_signal(Signal::Terminate, at(1_000)), [Action::Unready]);
+        assert_eq!(
+            course.on_signal(Signal::Terminate, at(1_000)),
+            [Action::Unready { delay_ms: Some(3_000) }]
+        );
         assert_eq!(course.on_tick(at(4_000), FULL), [Action::TellAll(at(34_000)), Action::StopAccepting]);
         course
     }
@@ -214,7 +218,7 @@ mod tests {
     fn an_interrupt_does_not_wait() {
         assert_eq!(
             course().on_signal(Signal::Interrupt, at(5)),
-            [Action::Unready, Action::StopAccepting, Action::End(Why::AtOnce)]
+            [Action::Unready { delay_ms: None }, Action::StopAccepting, Action::End(Why::AtOnce)]
         );
     }
 

@@ -179,9 +179,9 @@ fn carry_out(action: Action, running: &Running) -> Option<Why> {
     let drain = &running.plan.drain;
     match action {
         Action::SayUnsupported => say_unsupported(),
-        Action::Unready => {
+        Action::Unready { delay_ms } => {
             running.set_readiness(Readiness::Draining);
-            tracing::info!(clients, delay_ms = drain.delay_ms, "not ready any more");
+            tracing::info!(clients, delay_ms, "not ready any more");
         }
         Action::TellAll(deadline) => {
             running.gateway.begin_drain(deadline);
