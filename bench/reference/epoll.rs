@@ -45,7 +45,7 @@ use crate::trouble::Trouble;
 pub fn run(options: &RelayOptions, announce: impl FnOnce(SocketAddr)) -> Result<(), Trouble> {
     let descriptors = host::raise_descriptor_limit()? as usize;
     let lookout = Lookout::new()?;
-    let listener = lookout::listen(options)?;
+    let listener = crate::listen::listen(options.listen, options.reuseport)?;
     let address = listener.local_addr().map_err(Trouble::doing("asking for the bound address"))?;
     let queues: Vec<Worker<Ready>> = (0..options.threads).map(|_| Worker::new_fifo()).collect();
     let lanes = queues.iter().map(|queue| Lane::new(queue.stealer())).collect::<Result<_, Trouble>>()?;

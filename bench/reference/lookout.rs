@@ -80,22 +80,6 @@ impl Lookout {
     }
 }
 
-/// Listens without blocking.
-pub fn listen(options: &super::RelayOptions) -> Result<std::net::TcpListener, Trouble> {
-    let doing = format!("listening on {}", options.listen);
-    let open = || -> io::Result<std::net::TcpListener> {
-        let domain = socket2::Domain::for_address(options.listen);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(options.reuseport)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&options.listen.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    open().map_err(Trouble::doing(doing))
-}
-
 /// The upstream connection of one thread.
 pub fn dial(options: &super::RelayOptions) -> Result<std::net::TcpStream, Trouble> {
     let open = || {
@@ -110,5 +94,4 @@ pub fn dial(options: &super::RelayOptions) -> Result<std::net::TcpStream, Troubl
 const SIGNAL: Token = Token(0);
 const BELL: Token = Token(1);
 const ALARM: Token = Token(2);
-const BACKLOG: i32 = 4_096;
 const CONNECT_MAX: Duration = Duration::from_secs(5);

@@ -51,7 +51,7 @@ pub fn run(
 ) -> Result<(), Trouble> {
     host::raise_descriptor_limit()?;
     let lookout = Lookout::new()?;
-    let listener = lookout::listen(options)?;
+    let listener = crate::listen::listen(options.listen, options.reuseport)?;
     let address = listener.local_addr().map_err(Trouble::doing("asking for the bound address"))?;
     let streams =
         (0..options.threads).map(|_| lookout::dial(options)).collect::<Result<Vec<_>, Trouble>>()?;

@@ -25,6 +25,7 @@ use serde::Serialize;
 use crate::clock::Alarm;
 use crate::clock::Clock;
 use crate::host::Signals;
+use crate::listen::listen;
 use crate::trouble::Trouble;
 use crate::wire::Inbox;
 use crate::wire::RESPONSE_CLASS;
@@ -111,8 +112,7 @@ impl Backend {
     /// Listens. It takes SIGTERM and SIGINT of this thread.
     pub fn bind(options: BackendOptions) -> Result<Self, Trouble> {
         let poll = Poll::new().map_err(Trouble::doing("opening a poll"))?;
-        let mut listener = TcpListener::bind(options.listen)
-            .map_err(Trouble::doing(format!("listening on {}", options.listen)))?;
+        let mut listener = TcpListener::from_std(listen(options.listen, false)?);
         poll.registry()
             .register(&mut listener, LISTENER, Interest::READABLE)
             .map_err(Trouble::doing("waiting for connections"))?;

@@ -20,6 +20,7 @@ pub mod pace;
 
 pub mod clock;
 
+pub mod listen;
 pub mod backend;
 
 #[path = "../reference/mod.rs"]
