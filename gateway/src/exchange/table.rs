@@ -170,6 +170,11 @@ impl Callbacks {
         Some(self.list.swap_remove(*place))
     }
 
+    /// Takes all of them.
+    pub fn take_all(&mut self) -> Vec<Callback> {
+        std::mem::take(&mut self.list)
+    }
+
     /// Forgets those of a connection that is gone.
     pub fn forget(&mut self, upstream: Address) {
         self.list.retain(|callback| callback.upstream != upstream);

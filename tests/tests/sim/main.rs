@@ -118,3 +118,9 @@ fn one_seed_gives_one_trace() {
 fn an_upstream_opened_during_the_drain_ends_with_it() {
     prove(8, false);
 }
+
+/// A client that had said its last word was kept until the deadline of a server's call that it could no longer answer.
+#[test]
+fn a_call_that_its_client_can_no_longer_answer_keeps_nobody() {
+    prove(3_065, false);
+}

@@ -232,13 +232,19 @@ impl Downstream {
         let timeout_ms = frame.deadline_ms().map_or(CALLBACK_TIMEOUT_MS, u64::from);
         let deadline = context.now.after_ms(timeout_ms);
         context.local.count(Count::Callbacks);
+        let has_ended = self.has_ended();
         let load = self.load(context);
         let id = load.callbacks.fresh_id();
         if frame.kind == bolt::Kind::Request {
             let callback = Callback { id, cause: Cause::of(&frame), upstream: from, deadline };
-            if load.callbacks.len() >= in_flight_max {
-                context.local.fail(Failure::Overflow);
-                return refuse_callback(&callback, Failure::Overflow, context);
+            let refused = match () {
+                () if has_ended => Some(Failure::CallbackLost),
+                () if load.callbacks.len() >= in_flight_max => Some(Failure::Overflow),
+                () => None,
+            };
+            if let Some(why) = refused {
+                context.local.fail(why);
+                return refuse_callback(&callback, why, context);
             }
             load.callbacks.insert(callback);
             self.arm(deadline, context);

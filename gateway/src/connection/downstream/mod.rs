@@ -334,10 +334,18 @@ impl Downstream {
         let reason =
             if context.input_bytes > 0 { CloseReason::PeerClosedMidFrame } else { CloseReason::PeerClosed };
         self.end_when_quiet(reason);
-        if let Some(load) = &mut self.load {
-            // The rest of it will never come.
-            (load.frame, load.reserved, load.wanted_bytes) = (None, None, 0);
+        let Some(load) = &mut self.load else { return };
+        // The rest of a frame will never come, and no answer to a server's call.
+        (load.frame, load.reserved, load.wanted_bytes) = (None, None, 0);
+        for callback in load.callbacks.take_all() {
+            context.local.fail(Failure::CallbackLost);
+            answers::refuse_callback(&callback, Failure::CallbackLost, context);
         }
+    }
+
+    /// True once the client has said its last word.
+    fn has_ended(&self) -> bool {
+        matches!(self.ending, Some(CloseReason::PeerClosed | CloseReason::PeerClosedMidFrame))
     }
 }
 
