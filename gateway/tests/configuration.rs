@@ -411,7 +411,7 @@ fn clusters_that_cannot_work_are_refused() {
     let cluster = |text: &str| text_refused(&format!("{listener}clusters: [{text}]"));
     assert_eq!(
         cluster("{name: c, endpoints: [smtp://h:1]}"),
-        "gw.yaml:2:34: clusters[0].endpoints: \"smtp://h:1\": no protocol \"smtp\"; known: bolt, tcp"
+        "gw.yaml:2:34: clusters[0].endpoints: \"smtp://h:1\": no protocol \"smtp\"; known: bolt, http, tcp"
     );
     assert_eq!(cluster("{name: c}"), "gw.yaml:2:12: clusters[0].endpoints: is missing");
     assert_eq!(cluster("{name: c, endpoints: []}"), "gw.yaml:2:33: clusters[0].endpoints: the list is empty");

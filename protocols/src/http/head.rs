@@ -75,45 +75,87 @@ pub struct FieldError;
 
 impl HttpHead {
     /// Empties it; memory is kept, unless it is more than `bytes_max`.
-    pub fn clear(&mut self) { todo!() }
+    pub fn clear(&mut self) {
+        todo!()
+    }
     /// Makes it the head of a request.
-    pub fn set_request(&mut self, _method: &[u8], _authority: &[u8], _path: &[u8]) -> Result<(), FieldError> { todo!() }
+    pub fn set_request(&mut self, _method: &[u8], _authority: &[u8], _path: &[u8]) -> Result<(), FieldError> {
+        todo!()
+    }
     /// Makes it the head of a response, 100 to 599.
-    pub fn set_response(&mut self, _status: u16, _reason: &[u8]) -> Result<(), FieldError> { todo!() }
+    pub fn set_response(&mut self, _status: u16, _reason: &[u8]) -> Result<(), FieldError> {
+        todo!()
+    }
     /// The method of a request.
-    pub fn method(&self) -> Method { todo!() }
+    pub fn method(&self) -> Method {
+        todo!()
+    }
     /// The method as it is written.
-    pub fn method_text(&self) -> &[u8] { todo!() }
+    pub fn method_text(&self) -> &[u8] {
+        todo!()
+    }
     /// The status of a response; 0 for a request.
-    pub fn status(&self) -> u16 { todo!() }
+    pub fn status(&self) -> u16 {
+        todo!()
+    }
     /// The reason phrase of a response; empty if there was none.
-    pub fn reason(&self) -> &[u8] { todo!() }
+    pub fn reason(&self) -> &[u8] {
+        todo!()
+    }
     /// Host and port as the client named them, in lower case, without userinfo; empty for a 1.0 request without `Host`.
-    pub fn authority(&self) -> &[u8] { todo!() }
+    pub fn authority(&self) -> &[u8] {
+        todo!()
+    }
     /// Path and query in normal form ([`super::path`]); `*` for the whole server; empty for CONNECT.
-    pub fn path_and_query(&self) -> &[u8] { todo!() }
+    pub fn path_and_query(&self) -> &[u8] {
+        todo!()
+    }
     /// The path alone.
-    pub fn path(&self) -> &[u8] { todo!() }
+    pub fn path(&self) -> &[u8] {
+        todo!()
+    }
     /// What stands behind the first `?`, without it.
-    pub fn query(&self) -> Option<&[u8]> { todo!() }
+    pub fn query(&self) -> Option<&[u8]> {
+        todo!()
+    }
     /// Replaces the path, keeping the query if `path` has none.
-    pub fn set_path_and_query(&mut self, _path_and_query: &[u8]) -> Result<(), FieldError> { todo!() }
+    pub fn set_path_and_query(&mut self, _path_and_query: &[u8]) -> Result<(), FieldError> {
+        todo!()
+    }
     /// Replaces the authority.
-    pub fn set_authority(&mut self, _authority: &[u8]) -> Result<(), FieldError> { todo!() }
+    pub fn set_authority(&mut self, _authority: &[u8]) -> Result<(), FieldError> {
+        todo!()
+    }
     /// The protocol that `Upgrade` names, if `Connection` nominates it: `websocket`. Never `h2c`, which is dropped.
-    pub fn upgrade(&self) -> Option<&[u8]> { todo!() }
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        todo!()
+    }
     /// Sets or removes it; the encoder writes `Connection: upgrade` and `Upgrade`.
-    pub fn set_upgrade(&mut self, _protocol: Option<&[u8]>) -> Result<(), FieldError> { todo!() }
+    pub fn set_upgrade(&mut self, _protocol: Option<&[u8]>) -> Result<(), FieldError> {
+        todo!()
+    }
     /// Every field, in order, as it came.
-    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> { std::iter::empty() }
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        std::iter::empty()
+    }
     /// How many fields.
-    pub fn fields_len(&self) -> usize { todo!() }
+    pub fn fields_len(&self) -> usize {
+        todo!()
+    }
     /// The value of the first field of this name, which is compared without regard to case.
-    pub fn field(&self, _name: &[u8]) -> Option<&[u8]> { todo!() }
+    pub fn field(&self, _name: &[u8]) -> Option<&[u8]> {
+        todo!()
+    }
     /// Adds a field behind the others.
-    pub fn add_field(&mut self, _name: &[u8], _value: &[u8]) -> Result<(), FieldError> { todo!() }
+    pub fn add_field(&mut self, _name: &[u8], _value: &[u8]) -> Result<(), FieldError> {
+        todo!()
+    }
     /// Removes all fields of this name; says how many.
-    pub fn remove_field(&mut self, _name: &[u8]) -> usize { todo!() }
+    pub fn remove_field(&mut self, _name: &[u8]) -> usize {
+        todo!()
+    }
     /// Bytes of text that it holds, for limits.
-    pub fn text_bytes(&self) -> usize { todo!() }
+    pub fn text_bytes(&self) -> usize {
+        todo!()
+    }
 }

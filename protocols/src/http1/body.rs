@@ -27,14 +27,27 @@ pub enum BodyStep {
 
 impl BodyDecoder {
     /// The decoder of a body of this length.
-    pub fn new(_length: BodyLength) -> BodyDecoder { todo!() }
+    pub fn new(_length: BodyLength) -> BodyDecoder {
+        todo!()
+    }
 
     /// Looks at the front of `bytes`. Once it said [`BodyStep::End`] it says so again, with `skip` 0.
-    pub fn decode(&mut self, _bytes: &[u8], _limits: &HttpLimits, _trailers: &mut HttpHead) -> Result<BodyStep, HttpFault> { todo!() }
+    pub fn decode(
+        &mut self,
+        _bytes: &[u8],
+        _limits: &HttpLimits,
+        _trailers: &mut HttpHead,
+    ) -> Result<BodyStep, HttpFault> {
+        todo!()
+    }
 
     /// True once the whole body was seen.
-    pub fn has_ended(&self) -> bool { todo!() }
+    pub fn has_ended(&self) -> bool {
+        todo!()
+    }
 
     /// The stream ended: right for a body that ends with it, a fault for any other that has not ended.
-    pub fn end_of_stream(&mut self) -> Result<(), HttpFault> { todo!() }
+    pub fn end_of_stream(&mut self) -> Result<(), HttpFault> {
+        todo!()
+    }
 }

@@ -20,8 +20,23 @@ pub enum HeadStep {
 
 impl HeadDecoder {
     /// The head of a request at the front of `bytes`.
-    pub fn request(&mut self, _bytes: &[u8], _limits: &HttpLimits, _head: &mut HttpHead) -> Result<HeadStep, HttpFault> { todo!() }
+    pub fn request(
+        &mut self,
+        _bytes: &[u8],
+        _limits: &HttpLimits,
+        _head: &mut HttpHead,
+    ) -> Result<HeadStep, HttpFault> {
+        todo!()
+    }
 
     /// The head of a response to a request of `method` at the front of `bytes`; 1xx have no body and are said like others.
-    pub fn response(&mut self, _bytes: &[u8], _method: Method, _limits: &HttpLimits, _head: &mut HttpHead) -> Result<HeadStep, HttpFault> { todo!() }
+    pub fn response(
+        &mut self,
+        _bytes: &[u8],
+        _method: Method,
+        _limits: &HttpLimits,
+        _head: &mut HttpHead,
+    ) -> Result<HeadStep, HttpFault> {
+        todo!()
+    }
 }
