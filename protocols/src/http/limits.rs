@@ -1,4 +1,5 @@
-//! Owns every bound on what an HTTP peer may send; the defaults are the strict position.
+//! Owns every bound on what an HTTP peer may send; the defaults are the strict position. Plain values: the codecs are
+//! handed them with every call, and keep none.
 
 /// What one message may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +8,7 @@ pub struct HttpLimits {
     pub line_bytes_max: u32,
     /// Largest head, first line included, in bytes; also the largest trailer section. Default 32 KiB. Above: 431.
     pub head_bytes_max: u32,
-    /// Most fields of a head, and of a trailer section. Default 100. Above: 431.
+    /// Most fields of a head, and of a trailer section. Default 100, at most [`FIELDS_CEILING`]. Above: 431.
     pub fields_max: u32,
     /// Most bytes of chunk extensions in one body. Default 4 KiB. Above: 400.
     pub extension_bytes_max: u32,
@@ -39,6 +40,16 @@ pub enum Underscores {
     Refuse,
     /// Forwarded.
     Keep,
+}
+
+/// More fields than this are never taken, whatever the limit: their places are kept on the stack while a head is decoded.
+pub const FIELDS_CEILING: u32 = 256;
+
+impl HttpLimits {
+    /// The limit on fields that holds.
+    pub(crate) fn fields(&self) -> usize {
+        self.fields_max.min(FIELDS_CEILING) as usize
+    }
 }
 
 impl Default for HttpLimits {

@@ -7,9 +7,15 @@ pub mod fault;
 
 pub mod limits;
 
-pub mod head;
+pub(crate) mod token;
+
+pub(crate) mod names;
+
+pub(crate) mod authority;
 
 pub mod path;
+
+pub mod head;
 
 pub use fault::HttpFault;
 pub use head::{BodyLength, FieldError, HttpHead, HttpVersion, Method};
