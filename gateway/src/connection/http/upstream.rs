@@ -318,6 +318,7 @@ impl HttpUpstream {
         let mut body = BodyDecoder::new(message.head.body);
         let part = take_part(&mut body, incoming, &limits, &mut work.trailers);
         let mut trailers = None;
+        let waits = matches!(part, Ok(Part::Need(_)));
         match part {
             Ok(Part::Need(needed)) => {
                 if !incoming.is_empty() {
@@ -337,7 +338,6 @@ impl HttpUpstream {
                 return false;
             }
         }
-        let waits = matches!(part, Ok(Part::Need(_))) && !incoming.is_empty();
         let ended = message.ends || trailers.is_some();
         work.response = if ended { Response::Ended } else { Response::Body(body) };
         context.send(work.owner, Mail::HttpResponse { message });
