@@ -14,6 +14,8 @@ use crate::config::plan::Plan;
 use crate::config::plan::Protocol;
 use crate::connection::Downstream;
 use crate::connection::Echo;
+use crate::connection::HttpDownstream;
+use crate::connection::HttpUpstream;
 use crate::connection::Kind;
 use crate::connection::Tunnel;
 use crate::connection::Upstream;
@@ -112,6 +114,7 @@ impl Application for Gateway {
         self.shared.note_downstream();
         Some(match plan.protocol {
             Protocol::Bolt => Box::new(Downstream::new(listener)),
+            Protocol::Http => Box::new(HttpDownstream::new(listener)),
             Protocol::Tcp => Box::new(Tunnel::accepted(listener)),
         })
     }
@@ -147,6 +150,8 @@ impl Application for Gateway {
             Some(Kind::Upstream) => Ok(Box::new(Upstream::thaw(local, frozen)?)),
             Some(Kind::Tunnel) => Ok(Box::new(Tunnel::thaw(local, frozen)?)),
             Some(Kind::Echo) => Ok(Box::new(Echo::thaw(frozen)?)),
+            Some(Kind::HttpDownstream) => Ok(Box::new(HttpDownstream::thaw(frozen)?)),
+            Some(Kind::HttpUpstream) => Ok(Box::new(HttpUpstream::thaw(local, frozen)?)),
             None => Err(ThawError(format!("kind {} is unknown", frozen.kind))),
         }
     }

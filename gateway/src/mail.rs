@@ -6,7 +6,9 @@
 
 use bowline_engine::buf::Piece;
 use bowline_engine::time::Time;
+use bowline_protocols::http::HttpHead;
 
+use crate::cluster::Message;
 use crate::cluster::Place;
 use crate::error::Failure;
 
@@ -88,6 +90,40 @@ pub enum Mail {
         /// Whether to read.
         reading: bool,
     },
+    /// HTTP, downstream to upstream: a request, or its beginning.
+    HttpRequest {
+        /// Its head, with what came behind it.
+        message: Box<Message>,
+    },
+    /// HTTP, upstream to downstream: no byte of this request was processed, so it may be sent again.
+    HttpUnsent {
+        /// The request.
+        message: Box<Message>,
+        /// What to answer if it is not.
+        why: Failure,
+    },
+    /// HTTP, upstream to downstream: a response, or its beginning; or an interim one.
+    HttpResponse {
+        /// Its head, with what came behind it.
+        message: Box<Message>,
+    },
+    /// HTTP, both ways: more of a body.
+    HttpBody {
+        /// The bytes, without framing.
+        piece: Piece,
+        /// True if nothing of the message follows.
+        ends: bool,
+    },
+    /// HTTP, both ways: a body has ended.
+    HttpEnd {
+        /// The fields behind it.
+        trailers: Option<Box<HttpHead>>,
+    },
+    /// HTTP, upstream to downstream: the exchange failed after some of its request was written.
+    HttpFailed {
+        /// Why.
+        why: Failure,
+    },
     /// The other side of a bound pair or a tunnel is gone.
     PartnerGone,
     /// Tunnel: the connection to the upstream is there.
@@ -102,7 +138,7 @@ pub enum Mail {
         /// The bytes.
         piece: Piece,
     },
-    /// Tunnel: so many bytes were written, so many more may be sent.
+    /// Tunnel and HTTP bodies: so many bytes were written, so many more may be sent.
     Credit {
         /// How many.
         bytes: u32,

@@ -9,15 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bowline_engine::machine::Application;
 use bowline_engine::time::Time;
 use bowline_protocols::Limits;
+use bowline_protocols::http::HttpLimits;
 
 use crate::cluster::Cluster;
+use crate::cluster::Message;
 use crate::cluster::Pools;
 use crate::config::plan::ListenerPlan;
 use crate::config::plan::Plan;
 use crate::error::Failure;
+use crate::exchange::HttpLoad;
 use crate::exchange::LargeFrames;
 use crate::exchange::Load;
 use crate::exchange::Longest;
+use crate::exchange::Work;
 use crate::mail::Mail;
 use crate::metrics::Count;
 use crate::metrics::Counters;
@@ -39,6 +43,8 @@ pub struct Shared {
     pub plan: Arc<Plan>,
     /// The limits that codecs check.
     pub limits: Limits,
+    /// The limits that the HTTP codec checks.
+    pub http_limits: HttpLimits,
     /// The routes.
     pub targets: Targets,
     /// The clusters, in the order of the plan.
@@ -65,6 +71,7 @@ impl Shared {
         };
         Shared {
             limits,
+            http_limits: HttpLimits::default(),
             targets: Targets::new(&plan),
             clusters: plan.clusters.iter().map(|cluster| Arc::new(Cluster::new(cluster))).collect(),
             large_frames: LargeFrames::new(plan.limits.large_frame_bytes_max),
@@ -135,13 +142,32 @@ pub struct Worker {
     pub scratch: Vec<u8>,
     index: usize,
     spare: Loads,
+    http: HttpBoxes,
 }
+
+/// Empty boxes of HTTP connections.
+#[derive(Debug, Default)]
+struct HttpBoxes {
+    messages: Spare<Message>,
+    loads: Spare<HttpLoad>,
+    work: Spare<Work>,
+}
+
+/// Boxes that wait to be used again; what is inside is not moved.
+type Spare<T> = Vec<Box<T>>;
 
 impl Worker {
     /// The state of worker `index`.
     pub fn new(shared: Arc<Shared>, index: usize) -> Worker {
         let pools = Pools::new(&shared.clusters, index);
-        Worker { shared, pools, scratch: Vec::new(), index, spare: Vec::with_capacity(SPARE_LOADS_MAX) }
+        Worker {
+            shared,
+            pools,
+            scratch: Vec::new(),
+            index,
+            spare: Vec::with_capacity(SPARE_LOADS_MAX),
+            http: HttpBoxes::default(),
+        }
     }
 
     /// Its counters.
@@ -167,6 +193,48 @@ impl Worker {
         self.spare.pop().unwrap_or_default()
     }
 
+    /// A box for an HTTP message; it is empty.
+    pub fn take_message(&mut self) -> Box<Message> {
+        self.http.messages.pop().unwrap_or_default()
+    }
+
+    /// Takes the box of a message back.
+    pub fn keep_message(&mut self, mut message: Box<Message>) {
+        if self.http.messages.len() < SPARE_HTTP_MAX {
+            message.clear();
+            self.http.messages.push(message);
+        }
+    }
+
+    /// A box for a client of HTTP that comes under load.
+    pub fn take_http_load(&mut self) -> Box<HttpLoad> {
+        self.http.loads.pop().unwrap_or_default()
+    }
+
+    /// Takes an empty box back.
+    pub fn keep_http_load(&mut self, mut load: Box<HttpLoad>) {
+        debug_assert!(load.is_empty(), "a box is given back when nothing is going on");
+        if self.http.loads.len() < SPARE_HTTP_MAX {
+            load.trailers.clear();
+            self.http.loads.push(load);
+        }
+    }
+
+    /// A box for a request at a server's connection.
+    pub fn take_work(&mut self) -> Box<Work> {
+        self.http.work.pop().unwrap_or_default()
+    }
+
+    /// Takes the box of a request that has ended back.
+    pub fn keep_work(&mut self, mut work: Box<Work>) {
+        if self.http.work.len() < SPARE_HTTP_MAX {
+            work.trailers.clear();
+            let trailers = std::mem::take(&mut work.trailers);
+            *work = Work { trailers, ..Work::default() };
+            self.http.work.push(work);
+        }
+    }
+
     /// Takes an empty box back.
     pub fn keep_load(&mut self, load: Box<Load>) {
         debug_assert!(load.is_empty(), "a box is given back when nothing is going on");
@@ -179,6 +247,8 @@ impl Worker {
     }
 }
 
+/// Boxes of each kind that one worker keeps for HTTP.
+const SPARE_HTTP_MAX: usize = 64;
 /// Boxes that one worker keeps.
 const SPARE_LOADS_MAX: usize = 16;
 /// Boxes that go to the shared ones or come from them at a time.

@@ -43,11 +43,16 @@ fn text_refused(yaml: &str) -> String {
 #[test]
 fn nothing_said_is_a_working_gateway() {
     let plan = flags(&[]).unwrap();
-    assert_eq!(plan.listeners.len(), 1);
-    assert_eq!(plan.listeners[0].protocol, Protocol::Bolt);
-    assert_eq!(plan.listeners[0].address, "127.0.0.1:12200".parse().unwrap());
-    assert_eq!(plan.listeners[0].default_route, Some(RouteTarget { cluster: 0, timeout_ms: 60_000 }));
-    assert_eq!(plan.clusters, [ClusterPlan { echo: true, ..ClusterPlan::named("echo", Protocol::Bolt) }]);
+    let listeners: Vec<_> =
+        plan.listeners.iter().map(|one| (one.protocol, one.address.to_string(), one.default_route)).collect();
+    let target = |cluster| Some(RouteTarget { cluster, timeout_ms: 60_000 });
+    let expected = [
+        (Protocol::Bolt, "127.0.0.1:12200".to_owned(), target(0)),
+        (Protocol::Http, "127.0.0.1:12280".to_owned(), target(1)),
+    ];
+    assert_eq!(listeners, expected);
+    let echo = |name, protocol| ClusterPlan { echo: true, ..ClusterPlan::named(name, protocol) };
+    assert_eq!(plan.clusters, [echo("echo", Protocol::Bolt), echo("echo-http", Protocol::Http)]);
     assert_eq!(plan.admin, Some("127.0.0.1:2046".parse().unwrap()));
     assert_eq!((plan.engine.reactors, plan.engine.workers), (4, 4));
     assert_eq!(plan.engine.buffer_memory_bytes_max, 2 << 30);
@@ -384,7 +389,7 @@ fn keys_of_a_file_that_would_be_ignored_are_refused() {
     assert_eq!(
         text_refused(&beside(tcp)),
         "gw.yaml:2:63: listeners[0].timeout: has no effect on a tcp listener\n\
-         gw.yaml:2:80: listeners[0].send_goaway: has no effect on a tcp listener"
+         gw.yaml:2:80: listeners[0].send_goaway: has no effect on a listener of tcp"
     );
     let listener = "listeners: [{address: tcp://127.0.0.1:0, cluster: t}]\n";
     assert_eq!(
@@ -411,7 +416,7 @@ fn clusters_that_cannot_work_are_refused() {
     let cluster = |text: &str| text_refused(&format!("{listener}clusters: [{text}]"));
     assert_eq!(
         cluster("{name: c, endpoints: [smtp://h:1]}"),
-        "gw.yaml:2:34: clusters[0].endpoints: \"smtp://h:1\": no protocol \"smtp\"; known: bolt, tcp"
+        "gw.yaml:2:34: clusters[0].endpoints: \"smtp://h:1\": no protocol \"smtp\"; known: bolt, http, tcp"
     );
     assert_eq!(cluster("{name: c}"), "gw.yaml:2:12: clusters[0].endpoints: is missing");
     assert_eq!(cluster("{name: c, endpoints: []}"), "gw.yaml:2:33: clusters[0].endpoints: the list is empty");
@@ -558,7 +563,7 @@ fn the_example_of_the_documentation_is_valid() {
 #[test]
 fn the_plan_knows_where_addresses_were_said() {
     let plan = flags(&[]).unwrap();
-    assert_eq!(plan.places.listeners, ["the default of --listen"]);
+    assert_eq!(plan.places.listeners, ["the default of --listen"; 2]);
     assert_eq!(plan.places.admin, "the default of --admin");
     let said = [("--listen", "bolt://127.0.0.1:1"), ("--admin", "127.0.0.1:2")];
     let plan = with(&said, &[], &MACHINE).unwrap();

@@ -22,6 +22,10 @@ pub mod codec;
 
 pub mod bolt_codec;
 
+pub mod http;
+
+pub mod http1;
+
 pub mod testing;
 
 pub mod properties;

@@ -332,6 +332,14 @@ impl<A: Application> Core<A> {
         if need > 0 || !kit.effects.output.is_empty() {
             self.queue_output(need, kit);
         }
+        if let Some(successor) = kit.effects.successor.take().filter(|_| self.end.is_none()) {
+            self.machine = Some(successor);
+            // What the one before it left was not offered to this one, whatever that waited for.
+            self.set(OFFER_TAIL, true);
+            if let Some(load) = &mut self.load {
+                load.need = 0;
+            }
+        }
         if let Some((reason, abort)) = close {
             self.close(reason, abort, now, kit);
         }
@@ -599,7 +607,7 @@ impl<A: Application> Core<A> {
     ) {
         let rest = chunk.len();
         if rest == 0 || self.end.is_some() {
-            return;
+            return self.set(OFFER_TAIL, false);
         }
         if !self.has(READING) {
             return self.set(OFFER_TAIL, true);

@@ -55,7 +55,7 @@ pub enum Kind {
     Filter,
     /// `IP:PORT`, or `off`.
     Address,
-    /// `bolt://HOST:PORT` or `tcp://HOST:PORT`.
+    /// `bolt://HOST:PORT`, `http://HOST:PORT` or `tcp://HOST:PORT`.
     Url,
     /// A list of those.
     Urls,
@@ -137,7 +137,7 @@ impl Kind {
             Kind::Text => "text".to_owned(),
             Kind::Filter => "off|error|warn|info|debug|trace, or target=level, by commas".to_owned(),
             Kind::Address => "IP:PORT|off".to_owned(),
-            Kind::Url => "bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
+            Kind::Url => "bolt|http|tcp://HOST:PORT".to_owned(),
             Kind::Urls => "list of bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
         }
     }
@@ -284,7 +284,8 @@ pub const KEYS: &[Key] = &[
     changes("clusters[].endpoints", Kind::Urls, "(the embedded echo upstream; in a file required unless `echo`)",
         "The servers, all of one protocol; names are resolved again and again; repeat the flag for more endpoints")
         .flag("--upstream"),
-    changes("clusters[].echo", Kind::Switch, "false", "The embedded Bolt upstream that answers with what it was sent, instead of endpoints"),
+    changes("clusters[].echo", Kind::Switch, "false", "The embedded upstream that answers with what it was sent, instead of endpoints"),
+    changes("clusters[].protocol", Kind::Choice(&["bolt", "http"]), "bolt", "What the embedded upstream speaks; URLs of endpoints say it themselves"),
     changes("clusters[].balance", Kind::Choice(&["round_robin", "least_outstanding"]), "round_robin",
         "How an endpoint is chosen: in turn, or the one with the fewest requests in flight"),
     changes("clusters[].mode", Kind::Choice(&["shared", "bound"]), "shared",
@@ -296,6 +297,7 @@ pub const KEYS: &[Key] = &[
     changes("clusters[].requests_max", Kind::Count(1, 16 * MIB), "65536", "Requests in flight per endpoint; Bolt only"),
     changes("clusters[].output_max", Kind::Size(64 * KIB, GIB), "4MiB", "Bytes queued for one endpoint; Bolt only"),
     changes("clusters[].connect_timeout", Kind::Duration(1, HOUR), "1s", "The deadline of a connect"),
+    changes("clusters[].idle_timeout", Kind::Duration(100, DAY), "1m", "An HTTP connection to an endpoint is closed after so long without a request, earlier if the endpoint announces less; HTTP only"),
     changes("clusters[].heartbeat_interval", Kind::Duration(100, DAY), "15s",
         "An upstream connection this long without traffic is asked for a heartbeat; Bolt only"),
     changes("clusters[].heartbeat_timeout", Kind::Duration(10, HOUR), "1s", "How long the answer may take; Bolt only"),
@@ -321,12 +323,20 @@ pub const KEYS: &[Key] = &[
     changes("limits.frame_rate_min", Kind::Size(1, GIB), "4KiB", "The least that arrives of a frame in a second, after five"),
     changes("limits.heartbeat_rate_max", Kind::Count(1, 100_000), "10", "Heartbeats of one client connection in a second"),
     changes("limits.tunnel_credit", Kind::Size(16 * KIB, GIB), "256KiB",
-        "Bytes under way in each direction of a tunnel; less costs throughput on long paths"),
+        "Bytes under way in each direction of a tunnel or of a body of HTTP; less costs throughput on long paths"),
+    changes("limits.http_body_rate_min", Kind::Size(1, GIB), "16B",
+        "The least that comes of the body of an HTTP request in a second, over `timeouts.http_body` and while it is read"),
     changes("timeouts.idle", Kind::Duration(100, 30 * DAY), "15m",
         "A client connection without a byte for this long is closed; heartbeats count as bytes; longer costs memory for dead peers")
         .flag("--idle-timeout"),
     changes("timeouts.half_closed", Kind::Duration(100, 30 * DAY), "15m",
         "A tunnel half-closed in one direction ends after so long without a byte in the other"),
+    changes("timeouts.http_head", Kind::Duration(100, HOUR), "10s",
+        "The head of an HTTP request must be there so long after its first byte, whatever comes of it in between"),
+    changes("timeouts.http_body", Kind::Duration(100, DAY), "1m",
+        "How long nothing may come of a body of HTTP while it is read, and nothing be taken of one that is written"),
+    changes("http.error_reason", Kind::Switch, "false",
+        "Whether error answers name the failure in a field X-Bowline-Reason"),
     stays("admin.address", Kind::Address, "127.0.0.1:2046",
         "Where health, metrics and the list of connections are; whoever reaches it sees them, if their Host is localhost or an IP address of it (421 otherwise, against rebound names); off costs all three")
         .flag("--admin"),

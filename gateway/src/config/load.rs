@@ -17,6 +17,7 @@ use crate::config::plan::Dispatch;
 use crate::config::plan::DrainPlan;
 use crate::config::plan::EngineMode;
 use crate::config::plan::EnginePlan;
+use crate::config::plan::HttpPlan;
 use crate::config::plan::LimitsPlan;
 use crate::config::plan::LogFormat;
 use crate::config::plan::LogPlan;
@@ -84,6 +85,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
     let engine = settings.engine(machine);
     let limits = settings.limits(&engine);
     let timeouts = settings.timeouts();
+    let http = settings.http();
     let drain = settings.drain();
     let log = settings.log();
     let admin = settings.text("admin.address");
@@ -98,6 +100,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
         clusters: topology.clusters,
         limits,
         timeouts,
+        http,
         admin,
         drain,
         log,
@@ -216,6 +219,7 @@ impl Settings<'_> {
             frame_rate_min: self.size("limits.frame_rate_min"),
             heartbeat_rate_max: self.number("limits.heartbeat_rate_max") as u32,
             tunnel_credit_bytes: self.size("limits.tunnel_credit"),
+            http_body_rate_min: self.size("limits.http_body_rate_min"),
         }
     }
 
@@ -239,7 +243,13 @@ impl Settings<'_> {
         TimeoutsPlan {
             idle_ms: self.number("timeouts.idle"),
             half_closed_ms: self.number("timeouts.half_closed"),
+            http_head_ms: self.number("timeouts.http_head"),
+            http_body_ms: self.number("timeouts.http_body"),
         }
+    }
+
+    fn http(&self) -> HttpPlan {
+        HttpPlan { error_reason: self.switch("http.error_reason") }
     }
 
     fn drain(&self) -> DrainPlan {

@@ -22,6 +22,8 @@ pub struct Plan {
     pub limits: LimitsPlan,
     /// Deadlines that are not of one route.
     pub timeouts: TimeoutsPlan,
+    /// What is particular to HTTP.
+    pub http: HttpPlan,
     /// Where the admin interface listens; nothing when it is off.
     pub admin: Option<SocketAddr>,
     /// How the process ends.
@@ -98,6 +100,8 @@ pub enum AcceptMode {
 pub enum Protocol {
     /// SOFA Bolt, v1 and v2.
     Bolt,
+    /// HTTP/1.1 and 1.0, with WebSocket and other upgrades.
+    Http,
     /// A tunnel of plain TCP.
     Tcp,
 }
@@ -159,6 +163,8 @@ pub struct ClusterPlan {
     pub upstream_output_bytes_max: usize,
     /// The deadline of a connect. Default 1,000 ms.
     pub connect_timeout_ms: u64,
+    /// An idle HTTP connection is closed after this. Default 60,000 ms.
+    pub idle_timeout_ms: u64,
     /// An upstream connection this long without traffic is asked for a heartbeat. Default 15,000 ms.
     pub heartbeat_interval_ms: u64,
     /// How long the answer to a heartbeat may take. Default 1,000 ms.
@@ -229,8 +235,10 @@ pub struct LimitsPlan {
     pub frame_rate_min: usize,
     /// Heartbeats of one downstream connection a second. Default 10.
     pub heartbeat_rate_max: u32,
-    /// Bytes in flight in each direction of a tunnel. Default 256 KiB.
+    /// Bytes in flight in each direction of a tunnel, and of a body of HTTP. Default 256 KiB.
     pub tunnel_credit_bytes: usize,
+    /// The least rate of the body of an HTTP request, over `timeouts.http_body`, in bytes a second. Default 16.
+    pub http_body_rate_min: usize,
 }
 
 /// Deadlines that are not of one route.
@@ -240,6 +248,17 @@ pub struct TimeoutsPlan {
     pub idle_ms: u64,
     /// A tunnel half-closed in one direction ends after so long without a byte in the other. Default 15 min.
     pub half_closed_ms: u64,
+    /// The head of an HTTP request must be there so long after its first byte. Default 10 s.
+    pub http_head_ms: u64,
+    /// A body of HTTP without a byte for this long, while we read, ends its connection. Default 60 s.
+    pub http_body_ms: u64,
+}
+
+/// What is particular to HTTP.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HttpPlan {
+    /// Whether error answers name what went wrong in a field. Default false.
+    pub error_reason: bool,
 }
 
 /// How the process ends.
@@ -292,7 +311,13 @@ impl Default for Plan {
             routes: Vec::new(),
             clusters: vec![ClusterPlan { echo: true, ..ClusterPlan::named("echo", Protocol::Bolt) }],
             limits: LimitsPlan::default(),
-            timeouts: TimeoutsPlan { idle_ms: 900_000, half_closed_ms: 900_000 },
+            timeouts: TimeoutsPlan {
+                idle_ms: 900_000,
+                half_closed_ms: 900_000,
+                http_head_ms: 10_000,
+                http_body_ms: 60_000,
+            },
+            http: HttpPlan::default(),
             admin: None,
             drain: DrainPlan { delay_ms: 3_000, deadline_ms: 30_000 },
             log: LogPlan { level: "info".to_owned(), format: LogFormat::Text, access: false, file: None },
@@ -315,6 +340,7 @@ impl ClusterPlan {
             requests_max: 65_536,
             upstream_output_bytes_max: 4 << 20,
             connect_timeout_ms: 1_000,
+            idle_timeout_ms: 60_000,
             heartbeat_interval_ms: 15_000,
             heartbeat_timeout_ms: 1_000,
             heartbeat_misses_max: 3,
@@ -357,6 +383,7 @@ impl Default for LimitsPlan {
             frame_rate_min: 4 << 10,
             heartbeat_rate_max: 10,
             tunnel_credit_bytes: 256 << 10,
+            http_body_rate_min: 16,
         }
     }
 }

@@ -361,7 +361,7 @@ mod tests {
         );
         assert_eq!(
             faults_of("xyzzy-plugh: 1\n"),
-            "gw.yaml:1:1: unknown key \"xyzzy-plugh\"; known: engine, listeners, routes, clusters, limits, timeouts, admin, drain, log"
+            "gw.yaml:1:1: unknown key \"xyzzy-plugh\"; known: engine, listeners, routes, clusters, limits, timeouts, http, admin, drain, log"
         );
     }
 

@@ -81,6 +81,10 @@ impl Builder<'_> {
             let name = if upstream.is_empty() { "echo" } else { "upstream" };
             let cluster = self.cluster(name, &Layer::default(), upstream, "");
             self.clusters = vec![ClusterPlan { echo: upstream.is_empty(), ..cluster }];
+            if upstream.is_empty() {
+                let http = ClusterPlan::named("echo-http", Protocol::Http);
+                self.clusters.push(ClusterPlan { echo: true, ..http });
+            }
         } else {
             if self.file.clusters.len() > 1 && !upstream.is_empty() {
                 let count = self.file.clusters.len();
@@ -132,6 +136,11 @@ impl Builder<'_> {
 
     fn cluster(&mut self, name: &str, layer: &Layer, urls: &[Item], prefix: &str) -> ClusterPlan {
         let (protocol, endpoints) = self.endpoints(urls, prefix);
+        let of_echo = match layer.text("clusters[].protocol") {
+            Some(("http", _)) => Protocol::Http,
+            _ => Protocol::Bolt,
+        };
+        let protocol = protocol.unwrap_or(of_echo);
         let mut layer = layer.clone();
         if protocol == Protocol::Bolt {
             layer.overlay(&self.flags.layer.below("clusters[]."));
@@ -152,6 +161,7 @@ impl Builder<'_> {
             requests_max: number("clusters[].requests_max") as usize,
             upstream_output_bytes_max: number("clusters[].output_max") as usize,
             connect_timeout_ms: number("clusters[].connect_timeout"),
+            idle_timeout_ms: number("clusters[].idle_timeout"),
             heartbeat_interval_ms: number("clusters[].heartbeat_interval"),
             heartbeat_timeout_ms: number("clusters[].heartbeat_timeout"),
             heartbeat_misses_max: number("clusters[].heartbeat_misses_max") as u32,
@@ -168,7 +178,7 @@ impl Builder<'_> {
         cluster
     }
 
-    fn endpoints(&mut self, urls: &[Item], prefix: &str) -> (Protocol, Vec<EndpointPlan>) {
+    fn endpoints(&mut self, urls: &[Item], prefix: &str) -> (Option<Protocol>, Vec<EndpointPlan>) {
         let mut protocol = None;
         let mut endpoints = Vec::new();
         for (text, place) in urls {
@@ -191,17 +201,23 @@ impl Builder<'_> {
             }
             endpoints.push(endpoint);
         }
-        (protocol.unwrap_or(Protocol::Bolt), endpoints)
+        (protocol, endpoints)
     }
 
     fn keys_without_effect(&mut self, entry: &Entry, cluster: &ClusterPlan) {
         let ignored: &[&'static str] = match (cluster.protocol, cluster.mode) {
-            (Protocol::Tcp, _) => BOLT_CLUSTER_KEYS,
-            (Protocol::Bolt, UpstreamMode::Bound) => &["clusters[].connections"],
-            (Protocol::Bolt, UpstreamMode::Shared) => &[],
+            (Protocol::Tcp, _) => TCP_IGNORED_KEYS,
+            (Protocol::Http, _) => HTTP_IGNORED_KEYS,
+            (Protocol::Bolt, UpstreamMode::Bound) => &["clusters[].connections", "clusters[].idle_timeout"],
+            (Protocol::Bolt, UpstreamMode::Shared) => &["clusters[].idle_timeout"],
         };
-        let why = if cluster.protocol == Protocol::Tcp { "on a tcp cluster" } else { "in bound mode" };
+        let in_bound = cluster.protocol == Protocol::Bolt && cluster.mode == UpstreamMode::Bound;
+        let protocol = protocol_name(cluster.protocol);
         for &path in ignored {
+            let why = match path {
+                "clusters[].connections" if in_bound => "in bound mode".to_owned(),
+                _ => format!("on a {protocol} cluster"),
+            };
             if let Some(place) = entry.layer.place(path) {
                 let word = path.trim_start_matches("clusters[].");
                 self.faults.add(place.clone(), format!("{}.{word}: has no effect {why}", entry.name));
@@ -243,7 +259,7 @@ impl Builder<'_> {
     }
 
     fn listeners(&mut self, routed: bool) -> Vec<(ListenerPlan, Place)> {
-        let default = [(key("listeners[].address").default.to_owned(), Place::Machine)];
+        let default = self.default_listen();
         let listen = if self.flags.listen.is_empty() { &default[..] } else { &self.flags.listen };
         let listeners: Vec<_> = if self.file.listeners.is_empty() {
             let said = listen.iter().enumerate();
@@ -253,6 +269,17 @@ impl Builder<'_> {
         };
         self.shared_addresses(&listeners);
         listeners
+    }
+
+    /// Where it listens if nobody says: on one address for each protocol that it could lead somewhere.
+    fn default_listen(&self) -> Vec<Item> {
+        let speaks = |protocol| self.clusters.iter().any(|cluster| cluster.protocol == protocol);
+        let bolt = key("listeners[].address").default;
+        let both = [
+            (bolt, speaks(Protocol::Bolt) || !speaks(Protocol::Http)),
+            (HTTP_LISTEN, speaks(Protocol::Http)),
+        ];
+        both.iter().filter(|(_, on)| *on).map(|(text, _)| ((*text).to_owned(), Place::Machine)).collect()
     }
 
     /// Refuses what the kernel would refuse to bind later.
@@ -370,9 +397,12 @@ impl Builder<'_> {
             let why = if tcp { "on a tcp listener" } else { "without a cluster" };
             self.faults.add(place.clone(), format!("{}.timeout: has no effect {why}", entry.name));
         }
-        if let Some(place) = entry.layer.place("listeners[].send_goaway").filter(|_| tcp) {
-            self.faults
-                .add(place.clone(), format!("{}.send_goaway: has no effect on a tcp listener", entry.name));
+        if let Some(place) =
+            entry.layer.place("listeners[].send_goaway").filter(|_| protocol != Protocol::Bolt)
+        {
+            let word = protocol_name(protocol);
+            let message = format!("{}.send_goaway: has no effect on a listener of {word}", entry.name);
+            self.faults.add(place.clone(), message);
         }
     }
 
@@ -398,7 +428,7 @@ impl Builder<'_> {
         let word = protocol_name(protocol);
         let message = match (matching.next(), matching.next()) {
             (Some((only, _)), None) => return Some(only),
-            (Some(_), Some(_)) if routed && protocol == Protocol::Bolt => return None,
+            (Some(_), Some(_)) if routed && protocol != Protocol::Tcp => return None,
             (Some(_), _) => {
                 format!("{name} could lead to several clusters; describe it in the file's listeners")
             }
@@ -458,14 +488,28 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     is_same_port && (one == other || covers(one, other) || covers(other, one))
 }
 
+/// The default listener of HTTP.
+pub(crate) const HTTP_LISTEN: &str = "http://127.0.0.1:12280";
+
 /// Names that one message lists.
 const KNOWN_MAX: usize = 20;
 
-/// What only a Bolt cluster takes.
-const BOLT_CLUSTER_KEYS: &[&str] = &[
+/// What a cluster of tunnels does not take.
+const TCP_IGNORED_KEYS: &[&str] = &[
+    "clusters[].idle_timeout",
     "clusters[].mode",
     "clusters[].connections",
     "clusters[].requests_max",
+    "clusters[].output_max",
+    "clusters[].heartbeat_interval",
+    "clusters[].heartbeat_timeout",
+    "clusters[].heartbeat_misses_max",
+];
+
+/// What an HTTP cluster does not take.
+const HTTP_IGNORED_KEYS: &[&str] = &[
+    "clusters[].mode",
+    "clusters[].connections",
     "clusters[].output_max",
     "clusters[].heartbeat_interval",
     "clusters[].heartbeat_timeout",

@@ -1,4 +1,4 @@
-//! Addresses as people write them: `bolt://HOST:PORT` and `tcp://HOST:PORT`. Names are kept as names, since they are
+//! Addresses as people write them: `bolt://HOST:PORT`, `http://HOST:PORT` and `tcp://HOST:PORT`. Names are kept as names, since they are
 //! resolved again and again elsewhere; nothing is looked up here. Called by the loader and by `bowline call`.
 
 use std::fmt;
@@ -28,8 +28,9 @@ impl Url {
             .ok_or_else(|| format!("{text:?} is no URL; write for example bolt://127.0.0.1:12200"))?;
         let protocol = match scheme {
             "bolt" => Protocol::Bolt,
+            "http" => Protocol::Http,
             "tcp" => Protocol::Tcp,
-            _ => return Err(format!("{text:?}: no protocol {scheme:?}; known: bolt, tcp")),
+            _ => return Err(format!("{text:?}: no protocol {scheme:?}; known: bolt, http, tcp")),
         };
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| format!("{text:?}: the port is missing"))?;
         let port = port.parse().map_err(|_| format!("{text:?}: {port:?} is no port"))?;
@@ -76,10 +77,11 @@ impl fmt::Display for Url {
     }
 }
 
-/// `bolt` or `tcp`.
+/// `bolt`, `http` or `tcp`.
 pub fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Bolt => "bolt",
+        Protocol::Http => "http",
         Protocol::Tcp => "tcp",
     }
 }
@@ -105,7 +107,7 @@ mod tests {
     fn what_is_no_url_says_why() {
         let refused = |text: &str| Url::parse(text).expect_err("it is refused");
         assert_eq!(refused("bolt//x"), "\"bolt//x\" is no URL; write for example bolt://127.0.0.1:12200");
-        assert_eq!(refused("smtp://x:1"), "\"smtp://x:1\": no protocol \"smtp\"; known: bolt, tcp");
+        assert_eq!(refused("smtp://x:1"), "\"smtp://x:1\": no protocol \"smtp\"; known: bolt, http, tcp");
         assert_eq!(refused("bolt://"), "\"bolt://\": the port is missing");
         assert_eq!(refused("bolt://x:99999"), "\"bolt://x:99999\": \"99999\" is no port");
         assert_eq!(refused("bolt://:1"), "\"bolt://:1\": \"\" is no host");

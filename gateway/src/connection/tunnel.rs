@@ -83,6 +83,43 @@ impl Tunnel {
         }
     }
 
+    /// What an HTTP client's connection becomes once its server agreed to speak another protocol.
+    pub(super) fn switched_client<A: Proxy>(
+        listener: u16,
+        server: Address,
+        context: &mut Context<'_, A>,
+    ) -> Tunnel {
+        let mut tunnel = Tunnel::new(Side::Client, listener, Some(server), None);
+        context.local.count(Count::Tunnels);
+        tunnel.begin_switched(context);
+        let idle_ms = context.local.shared.plan.timeouts.idle_ms;
+        tunnel.arm(context.now.after_ms(idle_ms), context);
+        tunnel
+    }
+
+    /// What the server's connection becomes.
+    pub(super) fn switched_server<A: Proxy>(
+        cluster: u16,
+        client: Address,
+        place: Option<Place>,
+        context: &mut Context<'_, A>,
+    ) -> Tunnel {
+        let mut tunnel = Tunnel::new(Side::Server, cluster, Some(client), place);
+        context.set_deadline(None);
+        tunnel.begin_switched(context);
+        tunnel
+    }
+
+    fn begin_switched<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        context.watch_output(true);
+        context.set_reading(true);
+        context.set_in_flight(0);
+        self.begin(context);
+        if let Some(deadline) = context.local.shared.drain_deadline() {
+            self.begin_drain(deadline, context);
+        }
+    }
+
     fn on_opened<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         context.watch_output(true);
         let shared = Arc::clone(&context.local.shared);

@@ -23,6 +23,8 @@ use crate::config::plan::Protocol;
 use crate::config::url::protocol_name;
 use crate::connection::Downstream;
 use crate::connection::Echo;
+use crate::connection::HttpDownstream;
+use crate::connection::HttpUpstream;
 use crate::connection::State;
 use crate::connection::Tunnel;
 use crate::connection::Upstream;
@@ -144,6 +146,7 @@ impl Names {
             };
             let bytes = match named.protocol {
                 Protocol::Bolt => size_of::<Downstream>(),
+                Protocol::Http => size_of::<HttpDownstream>(),
                 Protocol::Tcp => size_of::<Tunnel>(),
             };
             return (named.clone(), bytes);
@@ -152,6 +155,7 @@ impl Names {
         let named = known.unwrap_or_else(|| Named { name: self.unknown.clone(), protocol: Protocol::Bolt });
         let bytes = match named.protocol {
             Protocol::Bolt => size_of::<Upstream>(),
+            Protocol::Http => size_of::<HttpUpstream>(),
             Protocol::Tcp => size_of::<Tunnel>(),
         };
         (named, bytes)
