@@ -27,10 +27,15 @@ pub struct Machine {
 impl Machine {
     /// This machine.
     pub fn read() -> Machine {
+        Machine::read_below(Path::new("/"))
+    }
+
+    /// The same, with the memory that files below another folder say.
+    pub(crate) fn read_below(root: &Path) -> Machine {
         Machine {
             // The standard library takes the least of sched_getaffinity and the quotas of cgroup v1 and v2.
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: memory_bytes(Path::new("/")),
+            memory_bytes: memory_bytes(root),
             descriptors_max: getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(_, hard)| hard),
         }
     }
