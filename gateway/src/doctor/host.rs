@@ -114,6 +114,8 @@ pub(super) fn huge_pages(facts: &Facts, _: &Demand) -> Finding {
 /// Affinity.
 pub(super) fn processors(facts: &Facts, demand: &Demand) -> Finding {
     let Some(allowed) = facts.processors else { return Finding::unknown(Subject::Processors) };
+    // Kernels list those that could be plugged in as allowed, too.
+    let allowed = allowed.min(facts.processors_online.unwrap_or(allowed));
     let value = match facts.processors_online {
         Some(online) => format!("{allowed} of {online}"),
         None => allowed.to_string(),

@@ -86,14 +86,20 @@ pub(super) fn local_ports(facts: &Facts, demand: &Demand) -> Finding {
         grouped(usable)
     );
     let finding = Finding::new(Subject::LocalPorts, grade, value, meaning);
-    let finding =
-        if ports.first > PORT_FIRST { finding.sysctl(format!("\"{PORT_FIRST} 65535\"")) } else { finding };
+    let fewest = short.iter().filter_map(|(cluster, _)| cluster.addresses).min().unwrap_or_default();
+    // A wider range is only offered where it is enough by itself.
+    let widest = (PORT_LAST - PORT_FIRST + 1).saturating_sub(ports.reserved);
+    let finding = match widest.saturating_mul(fewest) >= asked {
+        true => finding.sysctl(format!("\"{PORT_FIRST} {PORT_LAST}\"")),
+        false => finding,
+    };
     let addresses = asked.div_ceil(usable.max(1));
     finding.change("configuration", format!("endpoints: at least {addresses} addresses in the cluster"))
 }
 
 /// Below it a port needs a privilege.
 const PORT_FIRST: u64 = 1_024;
+const PORT_LAST: u64 = 65_535;
 
 /// `net.ipv4.tcp_tw_reuse`: whoever closes first keeps the port for a fixed minute.
 pub(super) fn port_reuse(facts: &Facts, demand: &Demand) -> Finding {

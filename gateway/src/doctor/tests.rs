@@ -108,6 +108,26 @@ fn ports_matter_where_clients_have_upstream_connections_of_their_own() {
 }
 
 #[test]
+fn a_wider_range_of_ports_is_only_offered_where_it_is_enough() {
+    let one = TUNNEL.replace(", 'tcp://10.0.0.2:1', 'tcp://10.0.0.3:1', 'tcp://10.0.0.4:1'", "");
+    for (name, clients, right) in [
+        (
+            "ports-enough",
+            64_500,
+            &["sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"", "endpoints: at least 3"][..],
+        ),
+        ("ports-not", 64_501, &["endpoints: at least 3"]),
+    ] {
+        let report = examined(&machine(name, &[]), Some(clients), &one);
+        let finding = of(&report, Subject::LocalPorts);
+        assert_eq!(finding.grade, Grade::Warn, "{finding:?}");
+        assert_eq!(finding.changes.len(), right.len(), "{finding:?}");
+        let lines = finding.changes.iter().map(|change| &change.line);
+        assert!(lines.zip(right).all(|(line, right)| line.starts_with(right)), "{finding:?}");
+    }
+}
+
+#[test]
 fn a_tunnel_needs_two_sockets_for_each_client() {
     let report = examined(&machine("tunnel", &[]), Some(100_000), TUNNEL);
     assert_eq!(report.sockets, 200_064);
@@ -570,6 +590,13 @@ const THREADS_CASES: &[Case] = &[
     ),
     case(Subject::ProcessorQuota, &[(QUOTA, "200000 100000\n")], Grade::Ok, "2 workers fit", ""),
     case(Subject::ProcessorQuota, &[(QUOTA, "much\n")], Grade::Unknown, "cannot be read", ""),
+    case(
+        Subject::Processors,
+        &[(STATUS, "Cpus_allowed_list:\t0-127\n"), ("sys/devices/system/cpu/online", "0\n")],
+        Grade::Note,
+        "2 workers share 1,",
+        "--workers 1",
+    ),
     case(
         Subject::Processors,
         &[(STATUS, "Cpus_allowed_list:\t3\n")],
