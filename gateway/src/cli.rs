@@ -1,4 +1,4 @@
-//! The command line: `bowline run|check|call|version|help`. It knows words and flags; what their values mean is the table of
+//! The command line: `bowline run|check|doctor|call|version|help`. It knows words and flags; what their values mean is the table of
 //! keys, which also gives the help. Whatever is wrong ends with 78. Called by the program's `main` alone.
 
 use std::ffi::OsString;
@@ -8,6 +8,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::config::keys::CONNECTIONS_MAX;
 use crate::config::keys::key_of_flag;
 use crate::config::keys::variable_of;
 use crate::config::plan::Protocol;
@@ -35,6 +36,8 @@ pub enum Command {
     Run(Box<RunArguments>),
     /// Says what is wrong with a configuration file, without binding anything; ends with 0 or 78
     Check(CheckArguments),
+    /// Says what the operating system allows, what that means and how to raise it; ends with 0, or 1 if something will bite
+    Doctor(DoctorArguments),
     /// Sends Bolt requests and prints their answers
     Call(CallArguments),
     /// Says which version this is
@@ -143,6 +146,20 @@ impl CheckArguments {
             .or(self.config.as_deref())
             .expect("the command line is refused without one of both")
     }
+}
+
+/// The flags of `bowline doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArguments {
+    /// How many clients the machine should hold [default: what the file says, or the limit of descriptors leaves]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
+    pub connections: Option<u64>,
+    /// The configuration that it should run: its listeners, clusters, limits and buffers [default: that of a bare `run`]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// As one line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `bowline call`.
@@ -360,6 +377,24 @@ mod tests {
         assert!(refused(&["call", "bolt://h:1", "--timeout", "0s"]).contains("0s is not in the range"));
         assert!(refused(&["call", "bolt://h:1", "--count", "0"]).contains("--count"));
         assert!(refused(&["call", "bolt://h:1", "--crc"]).contains("--v2"));
+    }
+
+    #[test]
+    fn the_doctor_needs_no_word_and_counts_connections() {
+        let Ok(Command::Doctor(bare)) = parsed(&["doctor"]) else { panic!("it is the doctor") };
+        assert_eq!((bare.connections, bare.config, bare.json), (None, None, false));
+        let words = ["doctor", "--connections", "100000", "--config", "f.yaml", "--json"];
+        let Ok(Command::Doctor(full)) = parsed(&words) else { panic!("it is the doctor") };
+        assert_eq!(
+            (full.connections, full.config.as_deref(), full.json),
+            (Some(100_000), Some("f.yaml"), true)
+        );
+        for wrong in ["0", "-1", "x", "16777217"] {
+            assert!(
+                refused(&["doctor", &format!("--connections={wrong}")]).contains("--connections"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

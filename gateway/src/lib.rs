@@ -15,6 +15,7 @@ pub mod connection;
 pub mod application;
 pub mod resolve;
 pub mod admin;
+pub mod doctor;
 pub mod cli;
 pub mod run;
 pub mod call;

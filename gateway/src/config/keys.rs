@@ -219,7 +219,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// A slot is named by 32 bits, of which some are kept.
-const CONNECTIONS_MAX: u64 = 1 << 24;
+/// What a slot's name can count.
+pub(crate) const CONNECTIONS_MAX: u64 = 1 << 24;
 
 const fn stays(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
     Key { path, kind, default, change: Change::Static, flag: None, help }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
 use crate::config::files;
+use crate::config::keys::CONNECTIONS_MAX;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
 use crate::config::machine::Machine;
@@ -185,7 +186,7 @@ impl Settings<'_> {
                 );
                 self.faults.add(Place::Machine, message);
             }
-            return left.min(CONNECTIONS_MOST) as usize;
+            return left.min(CONNECTIONS_MAX) as usize;
         };
         let most = descriptors.saturating_sub(DESCRIPTORS_LEAST);
         if said > most {
@@ -307,10 +308,8 @@ impl Settings<'_> {
 }
 
 /// Kept for listeners, logs, epoll, the admin interface and upstream connections that are being replaced.
-const DESCRIPTORS_RESERVED: u64 = 512;
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 512;
 /// The same where someone said how many connections there may be: what the process opens in any case.
 const DESCRIPTORS_LEAST: u64 = 16;
-/// What a slot's name can count.
-const CONNECTIONS_MOST: u64 = 1 << 24;
 /// A gateway with less cannot hold the largest frame.
 const BUFFER_BYTES_LEAST: u64 = 16 << 20;

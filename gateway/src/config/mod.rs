@@ -9,6 +9,9 @@ mod document;
 pub mod keys;
 pub mod url;
 pub mod said;
+#[cfg(test)]
+pub(crate) mod tree;
+pub(crate) mod cgroup;
 pub mod machine;
 mod files;
 mod topology;
