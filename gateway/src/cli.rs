@@ -32,13 +32,13 @@ pub struct Arguments {
 /// What the program can do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Runs the gateway; with nothing else said it listens on 127.0.0.1:12200 and answers from an embedded echo upstream
+    /// Runs the gateway; with nothing else said it listens on 127.0.0.1:12200 for Bolt and 127.0.0.1:12280 for HTTP, and answers from an embedded echo upstream
     Run(Box<RunArguments>),
     /// Says what is wrong with a configuration file, without binding anything; ends with 0 or 78
     Check(CheckArguments),
     /// Says what the operating system allows, what that means and how to raise it; ends with 0, or 1 if something will bite
     Doctor(DoctorArguments),
-    /// Sends Bolt requests and prints their answers
+    /// Sends requests of Bolt or HTTP and prints their answers
     Call(CallArguments),
     /// Says which version this is
     Version(VersionArguments),
@@ -165,10 +165,16 @@ pub struct DoctorArguments {
 /// The flags of `bowline call`.
 #[derive(Args, Clone, Debug)]
 pub struct CallArguments {
-    /// Where to: bolt://HOST:PORT
-    #[arg(value_name = "URL", value_parser = bolt_url)]
-    pub url: Url,
-    /// The value of the header `service`
+    /// Where to: bolt://HOST:PORT or http://HOST:PORT/PATH
+    #[arg(value_name = "URL", value_parser = call_url)]
+    pub url: CallUrl,
+    /// The method [default: GET, or POST with data]; HTTP only
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// A field of the request, as `Name: value`; repeat it for more; HTTP only
+    #[arg(long, value_name = "FIELD", value_parser = field)]
+    pub header: Vec<(String, String)>,
+    /// The value of the header `service`; Bolt only
     #[arg(long, value_name = "NAME", default_value = "demo")]
     pub service: String,
     /// The content to send; @FILE sends what is in a file
@@ -180,12 +186,21 @@ pub struct CallArguments {
     /// How long each answer, and the connect, may take: 500ms, 3s, 1m
     #[arg(long = "timeout", value_name = "DURATION", default_value = "3s", value_parser = timeout_ms)]
     pub timeout_ms: u64,
-    /// Speaks Bolt v2 instead of v1
+    /// Speaks Bolt v2 instead of v1; Bolt only
     #[arg(long)]
     pub v2: bool,
-    /// Ends each frame with a CRC32; needs --v2
+    /// Ends each frame with a CRC32; needs --v2; Bolt only
     #[arg(long, requires = "v2")]
     pub crc: bool,
+}
+
+/// Where a call goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallUrl {
+    /// To a Bolt server.
+    Bolt(Url),
+    /// To an HTTP server: the URL as it was said.
+    Http(String),
 }
 
 /// The flags of `bowline version`.
@@ -237,7 +252,7 @@ pub fn version(json: bool) -> String {
     }
     let mut said = serde_json::json!({
         "version": version,
-        "features": ["bolt", "tcp", "engine-raw", "engine-tokio"],
+        "features": ["bolt", "http1", "websocket", "tcp", "engine-raw", "engine-tokio"],
     });
     if let Some(commit) = commit {
         said["commit"] = commit.into();
@@ -255,12 +270,25 @@ fn help_of(flag: &'static str) -> String {
     key_of_flag(flag).flag_help()
 }
 
-fn bolt_url(text: &str) -> Result<Url, String> {
+fn call_url(text: &str) -> Result<CallUrl, String> {
+    if text.starts_with("http://") {
+        let uri: ureq::http::Uri = text.parse().map_err(|error| format!("{text:?} is no URL: {error}"))?;
+        return match uri.host() {
+            Some(host) if !host.is_empty() => Ok(CallUrl::Http(text.to_owned())),
+            _ => Err(format!("{text:?}: the host is missing")),
+        };
+    }
     let url = Url::parse(text)?;
     if url.protocol != Protocol::Bolt {
-        return Err(format!("{text:?} is no bolt:// URL"));
+        return Err(format!("{text:?} is no bolt:// or http:// URL"));
     }
-    url.endpoint().map(|_| url)
+    url.endpoint().map(|_| CallUrl::Bolt(url))
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) =
+        text.split_once(':').ok_or_else(|| format!("{text:?} is no field; write for example Accept: */*"))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 fn timeout_ms(text: &str) -> Result<u64, String> {
@@ -404,7 +432,12 @@ mod tests {
         };
         assert_eq!((call.service.as_str(), call.data.as_str()), ("demo", "@x"));
         assert_eq!((call.count, call.timeout_ms, call.v2, call.crc), (1, 3_000, true, true));
-        assert_eq!(call.url.to_string(), "bolt://h:1");
+        assert_eq!(call.url, CallUrl::Bolt(Url::parse("bolt://h:1").unwrap()));
+        let Ok(Command::Call(call)) = parsed(&["call", "http://h:1/a", "--header", "A: b:c"]) else {
+            panic!("it is a call")
+        };
+        assert_eq!(call.url, CallUrl::Http("http://h:1/a".to_owned()));
+        assert_eq!(call.header, [("A".to_owned(), "b:c".to_owned())]);
     }
 
     #[test]

@@ -146,9 +146,9 @@ fn announce(running: &Running) {
     if let Err(error) = output::say(io::stdout().as_fd(), &line) {
         tracing::warn!(%error, "the ready line could not be written");
     }
-    match ready::first_call(plan, addresses) {
-        Some(call) => tracing::info!("ready; send a first request with: {call}"),
-        None => tracing::info!("ready"),
+    match &ready::first_calls(plan, addresses)[..] {
+        [] => tracing::info!("ready"),
+        calls => tracing::info!("ready; send a first request with: {}", calls.join(", or: ")),
     }
 }
 
