@@ -3,11 +3,14 @@
 //! tools: it allocates freely, and panics where a property does not hold.
 
 use crate::http::BodyLength;
+use crate::http::EscapedSlash;
 use crate::http::HttpFault;
 use crate::http::HttpHead;
 use crate::http::HttpLimits;
 use crate::http::HttpVersion;
 use crate::http::Method;
+use crate::http::Underscores;
+use crate::http::path;
 use crate::http1::BodyDecoder;
 use crate::http1::BodyStep;
 use crate::http1::HeadDecoder;
@@ -346,8 +349,8 @@ fn loose() -> HttpLimits {
         line_bytes_max: 1 << 20,
         head_bytes_max: 1 << 21,
         fields_max: u32::MAX,
-        escaped_slash: crate::http::EscapedSlash::Keep,
-        underscores: crate::http::Underscores::Keep,
+        escaped_slash: EscapedSlash::Keep,
+        underscores: Underscores::Keep,
         ..HttpLimits::default()
     }
 }
@@ -392,6 +395,48 @@ fn body(
         }
     }
     (seen, Vec::new(), 0, Ok(decoder.end_of_stream().is_ok()))
+}
+
+/// What comes out of a path is its own normal form, and holds nothing that it was to remove.
+pub fn path_holds(raw: &[u8], slash: EscapedSlash) {
+    let mut once = b"before".to_vec();
+    if path::normalise(raw, slash, &mut once).is_err() {
+        return assert_eq!(once, b"before", "a fault writes nothing");
+    }
+    let once = once.split_off(b"before".len());
+    let mut twice = Vec::new();
+    assert_eq!(path::normalise(&once, slash, &mut twice), Ok(()));
+    assert_eq!(once, twice, "a normal form is its own");
+    assert!(once.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#'));
+    let path = once.split(|byte| *byte == b'?').next().unwrap_or_default();
+    assert!(path.starts_with(b"/") && !path.contains(&b'\\') && !path.windows(2).any(|pair| pair == b"//"));
+    let mut segments = path.split(|byte| *byte == b'/');
+    assert!(!segments.any(|segment| segment == b"." || segment == b".."), "{path:?}");
+    HttpHead::default().set_path_and_query(&once).expect("a normal form can be written");
+}
+
+/// Places to cut, as the first bytes of a fuzzer's input say, and what is left of it.
+pub fn cut_places(input: &[u8]) -> Option<(Vec<usize>, &[u8])> {
+    let (cuts, rest) = input.split_first_chunk::<4>()?;
+    Some((cuts.iter().scan(0, |sum, cut| Some(step(sum, *cut))).collect(), rest))
+}
+
+fn step(sum: &mut usize, cut: u8) -> usize {
+    *sum += usize::from(cut);
+    *sum
+}
+
+/// Limits that short input meets.
+pub fn small_limits() -> HttpLimits {
+    HttpLimits {
+        line_bytes_max: 40,
+        head_bytes_max: 160,
+        fields_max: 4,
+        extension_bytes_max: 12,
+        body_bytes_max: 40,
+        escaped_slash: EscapedSlash::Keep,
+        underscores: Underscores::Refuse,
+    }
 }
 
 /// Longer input is not offered byte by byte: each offer goes over what is not taken.
