@@ -1,5 +1,5 @@
-//! Heads of requests and responses, from bytes (RFC 9112 sections 2 to 6). [`super::scan`] finds their end, `httparse` their
-//! parts, [`super::facts`] what the fields say; here it is judged together and kept. Refuses to guess: whatever two readers
+//! Heads of requests and responses, from bytes (RFC 9112 sections 2 to 6). `scan` finds their end, `httparse` their
+//! parts, `facts` what the fields say; here it is judged together and kept. Refuses to guess: whatever two readers
 //! could take for two things is a fault. Called by the machines of the gateway.
 
 use std::mem::MaybeUninit;
