@@ -30,6 +30,8 @@ pub mod testing;
 
 pub mod properties;
 
+pub mod http_properties;
+
 pub use bolt_codec::BoltCodec;
 pub use codec::{CONTROL_BYTES_MAX, Codec};
 pub use event::{Event, Step};

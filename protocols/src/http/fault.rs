@@ -10,7 +10,7 @@ pub enum HttpFault {
     BareLf,
     /// A CR without LF behind it.
     BareCr,
-    /// More than one empty line before a request.
+    /// More than one empty line before a request, or any before a response.
     EmptyLines,
     /// A method that is no token, or none.
     BadMethod,
@@ -70,7 +70,7 @@ pub enum HttpFault {
     BadUpgrade,
     /// A status that is not a number from 100 to 599.
     BadStatus,
-    /// A 1xx or 204 that declares a body.
+    /// A 1xx, 204 or CONNECT that declares a body.
     BodyForbidden,
     /// A chunk size that is not one to sixteen hexadecimal digits, or a sum of them above 64 bits.
     BadChunkSize,

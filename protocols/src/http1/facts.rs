@@ -3,6 +3,7 @@
 
 use httparse::Header;
 
+use crate::http::BodyLength;
 use crate::http::HttpFault;
 use crate::http::HttpHead;
 use crate::http::HttpVersion;
@@ -24,6 +25,7 @@ pub(super) struct Facts<'a> {
     upgrade: Option<&'a [u8]>,
     upgrade_nominated: bool,
     expects_continue: bool,
+    expects_other: bool,
     nominated: Nominated<'a>,
 }
 
@@ -51,10 +53,21 @@ impl<'a> Facts<'a> {
         // RFC 9112 section 9.3.
         head.keep_alive = !self.close && (is_11 || self.keep_alive);
         head.keep_alive_timeout_s = self.keep_alive_timeout_s;
-        head.accepts_trailers = self.accepts_trailers && is_11;
-        // RFC 9110 sections 7.8 and 10.1.1: 1.0 knows neither.
-        head.expects_continue = self.expects_continue && is_11;
+        // RFC 9110 section 7.8: 1.0 does not know it.
         head.write_upgrade(self.upgrade.filter(|_| self.upgrade_nominated && is_11));
+    }
+
+    /// Writes what a request alone can say: in a response these fields mean nothing, not even a fault.
+    pub(super) fn tell_of_request(&self, head: &mut HttpHead) -> Result<(), HttpFault> {
+        if self.expects_other {
+            return Err(HttpFault::BadExpectation);
+        }
+        let is_11 = head.version == HttpVersion::Http11;
+        head.accepts_trailers = self.accepts_trailers && is_11;
+        // RFC 9110 section 10.1.1: 1.0 does not know it, and nobody waits to send nothing.
+        let has_body = !matches!(head.body, BodyLength::None | BodyLength::Exact(0));
+        head.expects_continue = self.expects_continue && is_11 && has_body;
+        Ok(())
     }
 
     fn read(&mut self, special: Special, value: &'a [u8]) -> Result<(), HttpFault> {
@@ -72,7 +85,8 @@ impl<'a> Facts<'a> {
                     token::list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
             }
             Special::Upgrade => self.read_upgrade(value)?,
-            Special::Expect => self.expects_continue = expectation(value)?,
+            Special::Expect if is_continue(value) => self.expects_continue = true,
+            Special::Expect => self.expects_other = true,
             Special::Dropped => {}
         }
         Ok(())
@@ -162,12 +176,9 @@ fn transfer_encoding(value: &[u8]) -> Result<bool, HttpFault> {
 }
 
 /// RFC 9110 section 10.1.1: there is one expectation, and asking twice for it asks for the same.
-fn expectation(value: &[u8]) -> Result<bool, HttpFault> {
+fn is_continue(value: &[u8]) -> bool {
     let mut expectations = value.split(|byte| *byte == b',').map(token::trim);
-    if expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue")) {
-        return Ok(true);
-    }
-    Err(HttpFault::BadExpectation)
+    expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// A hint and no more: what is not understood is no fault.

@@ -1,5 +1,5 @@
-//! Heads of requests and responses, from bytes (RFC 9112 sections 2 to 6). [`super::scan`] finds their end, `httparse` their
-//! parts, [`super::facts`] what the fields say; here it is judged together and kept. Refuses to guess: whatever two readers
+//! Heads of requests and responses, from bytes (RFC 9112 sections 2 to 6). `scan` finds their end, `httparse` their
+//! parts, `facts` what the fields say; here it is judged together and kept. Refuses to guess: whatever two readers
 //! could take for two things is a fault. Called by the machines of the gateway.
 
 use std::mem::MaybeUninit;
@@ -93,9 +93,8 @@ fn decode_request(bytes: &[u8], limits: &HttpLimits, head: &mut HttpHead) -> Res
     head.write_method(method.as_bytes());
     write_target(target.as_bytes(), version, &facts, limits, head)?;
     facts.tell(version, head);
-    head.body = request_body(&facts, version, limits)?;
-    // RFC 9110 section 10.1.1: nobody waits to send nothing.
-    head.expects_continue &= !matches!(head.body, BodyLength::None | BodyLength::Exact(0));
+    head.body = request_body(&facts, head.method(), version, limits)?;
+    facts.tell_of_request(head)?;
     for field in &*parsed.headers {
         keep_request_field(field, &facts, limits, head)?;
     }
@@ -119,8 +118,8 @@ fn decode_response(
     facts.tell(version, head);
     head.body = response_body(&facts, status, method, version, limits)?;
     head.keep_alive &= head.body != BodyLength::UntilClose;
-    let has_no_body = method == Method::Head || status == NOT_MODIFIED;
-    head.declared_length = facts.length.filter(|_| has_no_body);
+    let may_say_a_length = may_have_body(status) && (method == Method::Head || status == NOT_MODIFIED);
+    head.declared_length = facts.length.filter(|_| may_say_a_length);
     for field in parsed.headers.iter().filter(|field| facts.forwards(field.name.as_bytes())) {
         head.push_field(field.name.as_bytes(), field.value);
     }
@@ -213,14 +212,19 @@ fn split_absolute(target: &[u8]) -> Result<(&[u8], &[u8]), HttpFault> {
     Ok(behind.split_at(authority_end))
 }
 
-/// RFC 9112 section 6.3, without its tolerance.
+/// RFC 9112 section 6.3, without its tolerance. What follows a CONNECT is the tunnel's (RFC 9110 section 9.3.6), so one that
+/// declares a body means two things.
 fn request_body(
     facts: &Facts<'_>,
+    method: Method,
     version: HttpVersion,
     limits: &HttpLimits,
 ) -> Result<BodyLength, HttpFault> {
-    let declared = declared_body(facts, version, limits)?;
-    Ok(declared.unwrap_or(BodyLength::None))
+    let declared = declared_body(facts, version, limits)?.unwrap_or_default();
+    if method == Method::Connect && !matches!(declared, BodyLength::None | BodyLength::Exact(0)) {
+        return Err(HttpFault::BodyForbidden);
+    }
+    Ok(declared)
 }
 
 /// RFC 9112 section 6.3.
@@ -232,8 +236,7 @@ fn response_body(
     limits: &HttpLimits,
 ) -> Result<BodyLength, HttpFault> {
     let is_tunnel = method == Method::Connect && (200..300).contains(&status);
-    let may_declare_none = status < 200 || status == NO_CONTENT;
-    if may_declare_none && (facts.chunked || facts.length.is_some_and(|length| length > 0)) {
+    if !may_have_body(status) && (facts.chunked || facts.length.is_some_and(|length| length > 0)) {
         return Err(HttpFault::BodyForbidden);
     }
     // RFC 9110 sections 8.6 and 15.4.5: these say how long a body would be, however long that is.
@@ -242,10 +245,15 @@ fn response_body(
         return Ok(BodyLength::None);
     }
     let declared = declared_body(facts, version, limits)?;
-    if is_tunnel || may_declare_none {
+    if is_tunnel || !may_have_body(status) {
         return Ok(BodyLength::None);
     }
     Ok(declared.unwrap_or(BodyLength::UntilClose))
+}
+
+/// RFC 9110 section 8.6: a 1xx or 204 has none, and does not even say how long one would be.
+fn may_have_body(status: u16) -> bool {
+    status >= 200 && status != NO_CONTENT
 }
 
 /// What the framing fields say, if there are any.

@@ -76,8 +76,8 @@ impl Scan {
         match (first, section) {
             (None, _) => Ok(false),
             (Some(b'\n'), _) => Err(HttpFault::BareLf),
-            (Some(b'\r'), Section::Request) if self.start > 0 => Err(HttpFault::EmptyLines),
-            (Some(b'\r'), _) => Err(HttpFault::BareCr),
+            (Some(b'\r'), Section::Request) if self.start == 0 => Err(HttpFault::BareCr),
+            (Some(b'\r'), _) => Err(HttpFault::EmptyLines),
             (Some(b'H'), Section::Response) => Ok(true),
             (Some(_), Section::Response) => Err(HttpFault::BadVersion),
             (Some(byte), _) if token::is_token_byte(*byte) => Ok(true),
