@@ -400,7 +400,7 @@ mod tests {
         assert!(refused(&["check", "a", "--config", "b"]).contains("cannot be used with"));
         assert!(refused(&["help", "fly"]).contains("unrecognized subcommand 'fly'"));
         assert!(refused(&["call"]).contains("<URL>"));
-        assert!(refused(&["call", "tcp://h:1"]).contains("\"tcp://h:1\" is no bolt:// URL"));
+        assert!(refused(&["call", "tcp://h:1"]).contains("\"tcp://h:1\" is no bolt:// or http:// URL"));
         assert!(refused(&["call", "bolt://h:0"]).contains("port 0"));
         assert!(refused(&["call", "bolt://h:1", "--timeout", "0s"]).contains("0s is not in the range"));
         assert!(refused(&["call", "bolt://h:1", "--count", "0"]).contains("--count"));
