@@ -1,6 +1,6 @@
 //! Where a request goes: one of Bolt by its header `service`, one of HTTP by host, path and what else its head says,
-//! either by its listener where no route matches. Also the rewrites and redirects of HTTP heads. Knows no connection and
-//! no endpoint; made once from the plan.
+//! either by its listener where no route matches. Also what becomes of an HTTP head on the way: rewrites, redirects and
+//! what the upstream is told about the client. Knows no connection and no endpoint; made once from the plan.
 
 mod prefixes;
 
@@ -14,6 +14,8 @@ mod location;
 
 mod http;
 
+mod forwarded;
 
 pub use self::http::{HttpAction, HttpRoute, HttpRoutes, Weighted};
+pub use forwarded::Forwarded;
 pub use table::{SERVICE, Target, Targets};
