@@ -287,7 +287,7 @@ pub const KEYS: &[Key] = &[
     changes("listeners[].cluster", Kind::Text, "(none; the embedded echo upstream if there are no clusters)",
         "The cluster of requests that no route matches, and of every tunnel"),
     changes("listeners[].timeout", Kind::Duration(1, DAY), "1m",
-        "The deadline of a request to that cluster that names none itself; Bolt only"),
+        "The deadline of a request to that cluster that names none itself; not of tunnels"),
     changes("listeners[].send_goaway", Kind::Switch, "false",
         "Whether a draining gateway sends Bolt goaway; clients that do not know command 100 break on it; Bolt only"),
     changes("routes[].service", Kind::Text, "(none)", "The exact value of the Bolt header `service`"),
