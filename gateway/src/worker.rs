@@ -148,10 +148,13 @@ pub struct Worker {
 /// Empty boxes of HTTP connections.
 #[derive(Debug, Default)]
 struct HttpBoxes {
-    messages: Vec<Box<Message>>,
-    loads: Vec<Box<HttpLoad>>,
-    work: Vec<Box<Work>>,
+    messages: Spare<Message>,
+    loads: Spare<HttpLoad>,
+    work: Spare<Work>,
 }
+
+/// Boxes that wait to be used again; what is inside is not moved.
+type Spare<T> = Vec<Box<T>>;
 
 impl Worker {
     /// The state of worker `index`.

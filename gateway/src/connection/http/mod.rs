@@ -7,6 +7,7 @@
 pub(super) mod part;
 mod reply;
 mod upstream;
+mod open;
 mod downstream;
 
 pub use downstream::HttpDownstream;

@@ -2,7 +2,7 @@
 //!
 //! It goes back there only if the whole request was written, the whole response read and nothing behind it was: after any
 //! doubt about framing it is closed (RFC 9112 section 9.3). It chooses no endpoint and sends nothing twice: a request of
-//! which nothing can have been processed goes back to its client's connection. Opened by `dial`, called by the engine.
+//! which nothing can have been processed goes back to its client's connection. Opened by `open`, called by the engine.
 
 use std::sync::Arc;
 
