@@ -180,6 +180,34 @@ fn a_redirect_names_its_place_and_other_routes_have_none() {
     assert_eq!(HttpRoute::new(&route("", exact("/"))).location(&head("a", "/"), &mut out), Err(FieldError));
 }
 
+#[test]
+fn a_large_table_answers_without_allocating() {
+    let hosts = (0..100).map(|host| format!("h{host}.example.com"));
+    let routes = hosts.flat_map(|host| {
+        let paths = (0..100)
+            .map(|at| if at % 2 == 0 { exact(&format!("/p{at}")) } else { prefix(&format!("/p{at}/q")) });
+        paths.map(|path| route(&host, path)).collect::<Vec<_>>()
+    });
+    let mut routes: Vec<_> = routes.collect();
+    routes.push(route("*.example.com", prefix("/w")));
+    let routes = HttpRoutes::new(&plan(routes));
+    let heads = [
+        (head("h99.example.com:8080", "/p98?x"), Some(9_998)),
+        (head("h50.example.com", "/p51/q/r"), Some(5_051)),
+        (head("h50.example.com", "/w/x"), Some(10_000)),
+        (head("h100.example.com", "/w"), Some(10_000)),
+        (head("h50.example.com", "/p51"), None),
+    ];
+    let mut found = [None; 5];
+    let allocated = allocation_counter::measure(|| {
+        for (at, (head, _)) in heads.iter().enumerate() {
+            found[at] = routes.find(0, head).map(|(at, _)| at);
+        }
+    });
+    assert_eq!(found, heads.map(|(_, right)| right));
+    assert_eq!(allocated.count_total, 0);
+}
+
 /// Where a path stands in the order of the module's doc; none if it does not match.
 fn rank(plan: &PathPlan, path: &str) -> Option<(u8, usize)> {
     match plan {
