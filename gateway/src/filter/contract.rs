@@ -13,7 +13,7 @@ use bowline_protocols::http::HttpHead;
 ///   Requests pass the filters of a route in order, responses in the reverse order.
 /// - A head may be changed, except for what [`HttpHead`] refuses. A body may be seen, not changed, and is not kept: no
 ///   filter makes the gateway hold a body.
-/// - Filters are asked again for a replay of the request on another connection: no; the head that they made is sent.
+/// - A request that is sent once more on another connection does not pass again: the head that filters made is sent.
 pub trait Filter: fmt::Debug + Send + Sync {
     /// The head of the request, before its route's rewrites.
     fn on_request_head(&self, _head: &mut HttpHead, _call: &Call) -> Verdict {

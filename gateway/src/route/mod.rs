@@ -1,5 +1,5 @@
 //! Where a request goes: one of Bolt by its header `service`, one of HTTP by host, path and what else its head says,
-//! either by its listener where no route matches. Also what becomes of an HTTP head on the way: rewrites, redirects and
+//! and either by its listener where no route matches. Also what becomes of an HTTP head on the way: rewrites, redirects and
 //! what the upstream is told about the client. Knows no connection and no endpoint; made once from the plan.
 
 mod prefixes;
