@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod logging;
 pub mod cluster;
 pub mod mail;
+pub mod filter;
 pub mod route;
 pub mod exchange;
 pub mod worker;

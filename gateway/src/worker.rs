@@ -71,7 +71,7 @@ impl Shared {
         };
         Shared {
             limits,
-            http_limits: HttpLimits::default(),
+            http_limits: plan.limits.http,
             targets: Targets::new(&plan),
             clusters: plan.clusters.iter().map(|cluster| Arc::new(Cluster::new(cluster))).collect(),
             large_frames: LargeFrames::new(plan.limits.large_frame_bytes_max),

@@ -3,12 +3,22 @@
 //! run` and `bowline check`; after it nothing is checked again.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use bowline_protocols::http::EscapedSlash;
+use bowline_protocols::http::HttpLimits;
+use bowline_protocols::http::Underscores;
+use ipnet::IpNet;
 
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
 use crate::config::files;
+use crate::config::http::ForwardedMode;
+use crate::config::http::ForwardedPlan;
+use crate::config::http::HttpPlan;
+use crate::config::http::is_token;
 use crate::config::keys::CONNECTIONS_MAX;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
@@ -18,7 +28,6 @@ use crate::config::plan::Dispatch;
 use crate::config::plan::DrainPlan;
 use crate::config::plan::EngineMode;
 use crate::config::plan::EnginePlan;
-use crate::config::plan::HttpPlan;
 use crate::config::plan::LimitsPlan;
 use crate::config::plan::LogFormat;
 use crate::config::plan::LogPlan;
@@ -101,7 +110,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
         clusters: topology.clusters,
         limits,
         timeouts,
-        http,
+        http: HttpPlan { routes: topology.http_routes, ..http },
         admin,
         drain,
         log,
@@ -220,6 +229,7 @@ impl Settings<'_> {
             frame_rate_min: self.size("limits.frame_rate_min"),
             heartbeat_rate_max: self.number("limits.heartbeat_rate_max") as u32,
             tunnel_credit_bytes: self.size("limits.tunnel_credit"),
+            http: self.http_limits(),
             http_body_rate_min: self.size("limits.http_body_rate_min"),
         }
     }
@@ -249,8 +259,64 @@ impl Settings<'_> {
         }
     }
 
-    fn http(&self) -> HttpPlan {
-        HttpPlan { error_reason: self.switch("http.error_reason") }
+    fn http_limits(&mut self) -> HttpLimits {
+        let line = self.number("limits.http_line_max") as u32;
+        let head = self.number("limits.http_head_max") as u32;
+        if line > head {
+            let message = format!("{line} bytes are more than limits.http_head_max ({head} bytes)");
+            self.fault("limits.http_line_max", message);
+        }
+        HttpLimits {
+            line_bytes_max: line,
+            head_bytes_max: head,
+            fields_max: self.number("limits.http_fields_max") as u32,
+            extension_bytes_max: self.number("limits.http_extension_max") as u32,
+            body_bytes_max: self.number("limits.http_body_max"),
+            escaped_slash: match self.text("http.escaped_slash").as_str() {
+                "keep" => EscapedSlash::Keep,
+                _ => EscapedSlash::Refuse,
+            },
+            underscores: match self.text("http.underscores").as_str() {
+                "keep" => Underscores::Keep,
+                "refuse" => Underscores::Refuse,
+                _ => Underscores::Drop,
+            },
+        }
+    }
+
+    fn forwarded(&mut self) -> ForwardedPlan {
+        let via = self.layer.text("http.via").map(|(name, _)| name.to_owned());
+        if let Some(name) = via.as_deref().filter(|name| !is_token(name)) {
+            self.fault("http.via", format!("{name:?} is no word; write for example bowline"));
+        }
+        ForwardedPlan {
+            mode: match self.text("http.forwarded").as_str() {
+                "forwarded" => ForwardedMode::Forwarded,
+                "both" => ForwardedMode::Both,
+                "off" => ForwardedMode::Off,
+                _ => ForwardedMode::XForwarded,
+            },
+            via,
+            request_id: self.switch("http.request_id"),
+            trusted: self.trusted(),
+        }
+    }
+
+    fn trusted(&mut self) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for (text, place) in self.layer.texts("http.trusted") {
+            match network(text) {
+                Ok(network) => networks.push(network),
+                Err(message) => self.faults.add(place.clone(), format!("http.trusted: {message}")),
+            }
+        }
+        networks
+    }
+
+    /// Routes are added once clusters are known.
+    fn http(&mut self) -> HttpPlan {
+        let error_reason = self.switch("http.error_reason");
+        HttpPlan { routes: Vec::new(), forwarded: self.forwarded(), error_reason }
     }
 
     fn drain(&self) -> DrainPlan {
@@ -305,6 +371,21 @@ impl Settings<'_> {
     fn text(&self, path: &'static str) -> String {
         self.layer.text(path).map_or(key(path).default, |(text, _)| text).to_owned()
     }
+}
+
+/// An address, or all that share its first bits; bits behind those would be a slip of some kind.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    let network = address.or_else(|_| text.parse::<IpNet>());
+    let network = network.map_err(|_| format!("{text:?} is no IP and no IP/BITS"))?;
+    if network.trunc() != network {
+        return Err(format!(
+            "{text:?} has bits behind its {}; write {}",
+            network.prefix_len(),
+            network.trunc()
+        ));
+    }
+    Ok(network)
 }
 
 /// Kept for listeners, logs, epoll, the admin interface and upstream connections that are being replaced.

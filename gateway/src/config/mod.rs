@@ -2,6 +2,8 @@
 //! are read into layers ([`said`]) by one table of keys ([`keys`]), and [`load`] makes the [`plan`] of them or says
 //! everything that is wrong. Modules stand from the lowest to the highest.
 
+pub mod pattern;
+pub mod http;
 pub mod plan;
 pub mod units;
 pub mod fault;
@@ -14,5 +16,7 @@ pub(crate) mod tree;
 pub(crate) mod cgroup;
 pub mod machine;
 mod files;
+mod values;
+mod routes;
 mod topology;
 pub mod load;

@@ -7,6 +7,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use bowline_protocols::http::HttpLimits;
+
+use crate::config::http::HttpPlan;
+use crate::config::pattern::Pattern;
+
 /// Everything that `bowline run` needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -14,7 +19,7 @@ pub struct Plan {
     pub engine: EnginePlan,
     /// Where clients connect, at least one.
     pub listeners: Vec<ListenerPlan>,
-    /// The routes of requests by their Bolt header `service`.
+    /// The routes of requests by their Bolt header `service`, in the order of the file.
     pub routes: Vec<RoutePlan>,
     /// The upstream clusters; listeners and routes name them by position.
     pub clusters: Vec<ClusterPlan>,
@@ -22,7 +27,7 @@ pub struct Plan {
     pub limits: LimitsPlan,
     /// Deadlines that are not of one route.
     pub timeouts: TimeoutsPlan,
-    /// What is particular to HTTP.
+    /// What is particular to HTTP, its routes above all.
     pub http: HttpPlan,
     /// Where the admin interface listens; nothing when it is off.
     pub admin: Option<SocketAddr>,
@@ -131,13 +136,24 @@ pub struct RouteTarget {
     pub timeout_ms: u64,
 }
 
-/// One route.
+/// One route of Bolt requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoutePlan {
-    /// The exact value of the Bolt header `service`. No two routes have the same.
-    pub service: String,
+    /// Which services it takes. No two routes say the same.
+    pub service: ServicePlan,
     /// Where it leads.
     pub target: RouteTarget,
+}
+
+/// Which values of the Bolt header `service` a route takes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServicePlan {
+    /// This one.
+    Exact(String),
+    /// Those that begin so.
+    Prefix(String),
+    /// Those that match as a whole.
+    Regex(Pattern),
 }
 
 /// A group of upstream endpoints.
@@ -165,6 +181,10 @@ pub struct ClusterPlan {
     pub connect_timeout_ms: u64,
     /// An idle HTTP connection is closed after this. Default 60,000 ms.
     pub idle_timeout_ms: u64,
+    /// Requests of one HTTP connection, at most; 0 is no limit. Default 0.
+    pub requests_per_connection_max: u64,
+    /// An HTTP connection this old takes no more requests; 0 is no limit. Default 0.
+    pub connection_age_ms_max: u64,
     /// An upstream connection this long without traffic is asked for a heartbeat. Default 15,000 ms.
     pub heartbeat_interval_ms: u64,
     /// How long the answer to a heartbeat may take. Default 1,000 ms.
@@ -237,6 +257,8 @@ pub struct LimitsPlan {
     pub heartbeat_rate_max: u32,
     /// Bytes in flight in each direction of a tunnel, and of a body of HTTP. Default 256 KiB.
     pub tunnel_credit_bytes: usize,
+    /// What one HTTP message may hold.
+    pub http: HttpLimits,
     /// The least rate of the body of an HTTP request, over `timeouts.http_body`, in bytes a second. Default 16.
     pub http_body_rate_min: usize,
 }
@@ -252,13 +274,6 @@ pub struct TimeoutsPlan {
     pub http_head_ms: u64,
     /// A body of HTTP without a byte for this long, while we read, ends its connection. Default 60 s.
     pub http_body_ms: u64,
-}
-
-/// What is particular to HTTP.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HttpPlan {
-    /// Whether error answers name what went wrong in a field. Default false.
-    pub error_reason: bool,
 }
 
 /// How the process ends.
@@ -309,15 +324,10 @@ impl Default for Plan {
                 send_goaway: false,
             }],
             routes: Vec::new(),
+            http: HttpPlan::default(),
             clusters: vec![ClusterPlan { echo: true, ..ClusterPlan::named("echo", Protocol::Bolt) }],
             limits: LimitsPlan::default(),
-            timeouts: TimeoutsPlan {
-                idle_ms: 900_000,
-                half_closed_ms: 900_000,
-                http_head_ms: 10_000,
-                http_body_ms: 60_000,
-            },
-            http: HttpPlan::default(),
+            timeouts: TimeoutsPlan::default(),
             admin: None,
             drain: DrainPlan { delay_ms: 3_000, deadline_ms: 30_000 },
             log: LogPlan { level: "info".to_owned(), format: LogFormat::Text, access: false, file: None },
@@ -341,6 +351,8 @@ impl ClusterPlan {
             upstream_output_bytes_max: 4 << 20,
             connect_timeout_ms: 1_000,
             idle_timeout_ms: 60_000,
+            requests_per_connection_max: 0,
+            connection_age_ms_max: 0,
             heartbeat_interval_ms: 15_000,
             heartbeat_timeout_ms: 1_000,
             heartbeat_misses_max: 3,
@@ -384,6 +396,13 @@ impl Default for LimitsPlan {
             heartbeat_rate_max: 10,
             tunnel_credit_bytes: 256 << 10,
             http_body_rate_min: 16,
+            http: HttpLimits::default(),
         }
+    }
+}
+
+impl Default for TimeoutsPlan {
+    fn default() -> TimeoutsPlan {
+        TimeoutsPlan { idle_ms: 900_000, half_closed_ms: 900_000, http_head_ms: 10_000, http_body_ms: 60_000 }
     }
 }

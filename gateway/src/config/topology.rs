@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
+use crate::config::http::HttpRoutePlan;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
 use crate::config::keys::last;
@@ -17,6 +18,8 @@ use crate::config::plan::Protocol;
 use crate::config::plan::RoutePlan;
 use crate::config::plan::RouteTarget;
 use crate::config::plan::UpstreamMode;
+use crate::config::routes::Known;
+use crate::config::routes::Routes;
 use crate::config::said::Entry;
 use crate::config::said::File;
 use crate::config::said::Flags;
@@ -34,6 +37,7 @@ pub(crate) struct Topology {
     /// Where the address of each listener was said.
     pub(crate) places: Vec<String>,
     pub(crate) routes: Vec<RoutePlan>,
+    pub(crate) http_routes: Vec<HttpRoutePlan>,
     pub(crate) clusters: Vec<ClusterPlan>,
 }
 
@@ -45,13 +49,23 @@ impl Topology {
         let mut builder = Builder { flags, file, admin, before, faults, clusters, positions };
         builder.clusters();
         let routes = builder.routes();
-        let (listeners, places): (Vec<_>, Vec<_>) = builder.listeners(!routes.is_empty()).into_iter().unzip();
-        if !routes.is_empty() && listeners.iter().all(|listener| listener.protocol == Protocol::Tcp) {
-            let place = file.routes.first().map_or(Place::Machine, |route| route.place.clone());
-            builder.faults.add(place, "routes: have no effect since no listener speaks bolt");
+        let (listeners, places): (Vec<_>, Vec<_>) = builder.listeners(&routes).into_iter().unzip();
+        for protocol in [Protocol::Bolt, Protocol::Http] {
+            let spoken = listeners.iter().any(|listener| listener.protocol == protocol);
+            if let Some(place) = routes.place(protocol).filter(|_| !spoken) {
+                let word = protocol_name(protocol);
+                let message = format!("routes: have no effect since no listener speaks {word}");
+                builder.faults.add(place.clone(), message);
+            }
         }
         let places = places.iter().map(said_at).collect();
-        Topology { listeners, places, routes, clusters: builder.clusters }
+        Topology {
+            listeners,
+            places,
+            routes: routes.bolt,
+            http_routes: routes.http,
+            clusters: builder.clusters,
+        }
     }
 }
 
@@ -162,6 +176,8 @@ impl Builder<'_> {
             upstream_output_bytes_max: number("clusters[].output_max") as usize,
             connect_timeout_ms: number("clusters[].connect_timeout"),
             idle_timeout_ms: number("clusters[].idle_timeout"),
+            requests_per_connection_max: number("clusters[].requests_per_connection_max"),
+            connection_age_ms_max: number("clusters[].connection_age_max"),
             heartbeat_interval_ms: number("clusters[].heartbeat_interval"),
             heartbeat_timeout_ms: number("clusters[].heartbeat_timeout"),
             heartbeat_misses_max: number("clusters[].heartbeat_misses_max") as u32,
@@ -205,15 +221,17 @@ impl Builder<'_> {
     }
 
     fn keys_without_effect(&mut self, entry: &Entry, cluster: &ClusterPlan) {
-        let ignored: &[&'static str] = match (cluster.protocol, cluster.mode) {
-            (Protocol::Tcp, _) => TCP_IGNORED_KEYS,
-            (Protocol::Http, _) => HTTP_IGNORED_KEYS,
-            (Protocol::Bolt, UpstreamMode::Bound) => &["clusters[].connections", "clusters[].idle_timeout"],
-            (Protocol::Bolt, UpstreamMode::Shared) => &["clusters[].idle_timeout"],
+        let ignored = match (cluster.protocol, cluster.mode) {
+            (Protocol::Tcp, _) => [BOLT_CLUSTER_KEYS, COUNTED_CLUSTER_KEYS, HTTP_CLUSTER_KEYS].concat(),
+            (Protocol::Http, _) => BOLT_CLUSTER_KEYS.to_vec(),
+            (Protocol::Bolt, UpstreamMode::Bound) => {
+                [&["clusters[].connections"], HTTP_CLUSTER_KEYS].concat()
+            }
+            (Protocol::Bolt, UpstreamMode::Shared) => HTTP_CLUSTER_KEYS.to_vec(),
         };
         let in_bound = cluster.protocol == Protocol::Bolt && cluster.mode == UpstreamMode::Bound;
         let protocol = protocol_name(cluster.protocol);
-        for &path in ignored {
+        for path in ignored {
             let why = match path {
                 "clusters[].connections" if in_bound => "in bound mode".to_owned(),
                 _ => format!("on a {protocol} cluster"),
@@ -239,33 +257,19 @@ impl Builder<'_> {
         }
     }
 
-    fn routes(&mut self) -> Vec<RoutePlan> {
-        let mut routes: Vec<RoutePlan> = Vec::new();
-        let mut services = HashMap::new();
-        for entry in &self.file.routes {
-            let service = self.required(entry, "routes[].service");
-            if let Some(first) = services.insert(service.clone(), &entry.name) {
-                let message = format!("{}.service: {service:?} is routed by {first} already", entry.name);
-                self.faults.add(entry.place_of("routes[].service"), message);
-            }
-            let cluster = self.named_cluster(entry, "routes[].cluster", Protocol::Bolt);
-            let timeout_ms = timeout(entry, "routes[].timeout");
-            routes.push(RoutePlan {
-                service,
-                target: RouteTarget { cluster: cluster.unwrap_or(0), timeout_ms },
-            });
-        }
-        routes
+    fn routes(&mut self) -> Routes {
+        let known = Known { clusters: &self.clusters, positions: &self.positions };
+        Routes::read(&self.file.routes, known, self.faults)
     }
 
-    fn listeners(&mut self, routed: bool) -> Vec<(ListenerPlan, Place)> {
+    fn listeners(&mut self, routes: &Routes) -> Vec<(ListenerPlan, Place)> {
         let default = self.default_listen();
         let listen = if self.flags.listen.is_empty() { &default[..] } else { &self.flags.listen };
         let listeners: Vec<_> = if self.file.listeners.is_empty() {
             let said = listen.iter().enumerate();
-            said.filter_map(|(at, item)| self.flag_listener(at, item, routed)).collect()
+            said.filter_map(|(at, item)| self.flag_listener(at, item, routes)).collect()
         } else {
-            self.file_listeners(routed)
+            self.file_listeners(routes)
         };
         self.shared_addresses(&listeners);
         listeners
@@ -308,17 +312,17 @@ impl Builder<'_> {
         }
     }
 
-    fn flag_listener(&mut self, at: usize, item: &Item, routed: bool) -> Option<(ListenerPlan, Place)> {
+    fn flag_listener(&mut self, at: usize, item: &Item, routes: &Routes) -> Option<(ListenerPlan, Place)> {
         let (text, place) = item;
         let (protocol, address) = self.bind_address(text, place, "")?;
-        let default_route = self.only_cluster(protocol, text, place, routed);
+        let default_route = self.only_cluster(protocol, text, place, routes);
         let default_route = default_route
             .map(|cluster| RouteTarget { cluster, timeout_ms: default_number("listeners[].timeout") });
         let name = format!("listener-{at}");
         Some((ListenerPlan { name, protocol, address, default_route, send_goaway: false }, place.clone()))
     }
 
-    fn file_listeners(&mut self, routed: bool) -> Vec<(ListenerPlan, Place)> {
+    fn file_listeners(&mut self, routes: &Routes) -> Vec<(ListenerPlan, Place)> {
         let (said, entries) = (&self.flags.listen, &self.file.listeners);
         if !said.is_empty() && said.len() != entries.len() {
             let message = format!(
@@ -330,7 +334,7 @@ impl Builder<'_> {
         }
         let listeners = entries.iter().enumerate();
         let listeners: Vec<_> =
-            listeners.filter_map(|(at, entry)| self.file_listener(at, entry, said.get(at), routed)).collect();
+            listeners.filter_map(|(at, entry)| self.file_listener(at, entry, said.get(at), routes)).collect();
         let mut names = HashMap::new();
         for ((listener, _), entry) in listeners.iter().zip(entries) {
             if names.insert(listener.name.clone(), ()).is_some() {
@@ -347,7 +351,7 @@ impl Builder<'_> {
         at: usize,
         entry: &Entry,
         flag: Option<&Item>,
-        routed: bool,
+        routes: &Routes,
     ) -> Option<(ListenerPlan, Place)> {
         let Some((text, place)) = entry.layer.text("listeners[].address") else {
             self.faults.add(entry.place.clone(), format!("{}.address: is missing", entry.name));
@@ -365,7 +369,7 @@ impl Builder<'_> {
             }
             (protocol, address, place) = (said, over, flag_place.clone());
         }
-        let cluster = self.listener_cluster(entry, protocol, routed);
+        let cluster = self.listener_cluster(entry, protocol, routes);
         self.listener_keys_without_effect(entry, protocol, cluster.is_some());
         let timeout_ms = timeout(entry, "listeners[].timeout");
         let name = entry
@@ -377,15 +381,15 @@ impl Builder<'_> {
         Some((ListenerPlan { name, protocol, address, default_route, send_goaway }, place))
     }
 
-    fn listener_cluster(&mut self, entry: &Entry, protocol: Protocol, routed: bool) -> Option<usize> {
+    fn listener_cluster(&mut self, entry: &Entry, protocol: Protocol, routes: &Routes) -> Option<usize> {
         if entry.layer.place("listeners[].cluster").is_some() {
             return self.named_cluster(entry, "listeners[].cluster", protocol);
         }
         if self.file.clusters.is_empty() {
-            return self.only_cluster(protocol, &entry.name, &entry.place, routed);
+            return self.only_cluster(protocol, &entry.name, &entry.place, routes);
         }
-        if protocol == Protocol::Tcp || !routed {
-            let message = format!("{}.cluster: is missing; known: {}", entry.name, self.known());
+        if !routes.has(protocol) {
+            let message = format!("{}.cluster: is missing; known: {}", entry.name, self.known().names());
             self.faults.add(entry.place.clone(), message);
         }
         None
@@ -422,13 +426,19 @@ impl Builder<'_> {
     }
 
     /// Where a listener leads that names no cluster: to the only one that speaks its protocol.
-    fn only_cluster(&mut self, protocol: Protocol, name: &str, place: &Place, routed: bool) -> Option<usize> {
+    fn only_cluster(
+        &mut self,
+        protocol: Protocol,
+        name: &str,
+        place: &Place,
+        routes: &Routes,
+    ) -> Option<usize> {
         let speaks = |cluster: &ClusterPlan| cluster.protocol == protocol;
         let mut matching = self.clusters.iter().enumerate().filter(|(_, cluster)| speaks(cluster));
         let word = protocol_name(protocol);
         let message = match (matching.next(), matching.next()) {
             (Some((only, _)), None) => return Some(only),
-            (Some(_), Some(_)) if routed && protocol != Protocol::Tcp => return None,
+            (Some(_), Some(_)) if routes.has(protocol) => return None,
             (Some(_), _) => {
                 format!("{name} could lead to several clusters; describe it in the file's listeners")
             }
@@ -448,22 +458,13 @@ impl Builder<'_> {
     fn named_cluster(&mut self, entry: &Entry, path: &'static str, protocol: Protocol) -> Option<usize> {
         let name = self.required(entry, path);
         let place = entry.layer.place(path)?.clone();
-        let found = self.positions.get(&name).copied();
-        let word = last(path);
-        match found.map(|at| &self.clusters[at]) {
-            None => {
-                let message = format!("{}.{word}: no cluster {name:?}; known: {}", entry.name, self.known());
-                self.faults.add(place, message);
+        match self.known().find(&name, protocol) {
+            Ok(at) => Some(at),
+            Err(message) => {
+                self.faults.add(place, format!("{}.{}: {message}", entry.name, last(path)));
+                None
             }
-            Some(cluster) if cluster.protocol != protocol => {
-                let (wanted, spoken) = (protocol_name(protocol), protocol_name(cluster.protocol));
-                let message =
-                    format!("{}.{word}: cluster {name:?} speaks {spoken}, not {wanted}", entry.name);
-                self.faults.add(place, message);
-            }
-            Some(_) => {}
         }
-        found
     }
 
     fn required(&mut self, entry: &Entry, path: &'static str) -> String {
@@ -474,9 +475,8 @@ impl Builder<'_> {
         text.to_owned()
     }
 
-    fn known(&self) -> String {
-        let names = self.clusters.iter().take(KNOWN_MAX).map(|cluster| cluster.name.as_str());
-        names.collect::<Vec<_>>().join(", ")
+    fn known(&self) -> Known<'_> {
+        Known { clusters: &self.clusters, positions: &self.positions }
     }
 }
 
@@ -491,23 +491,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 /// The default listener of HTTP.
 pub(crate) const HTTP_LISTEN: &str = "http://127.0.0.1:12280";
 
-/// Names that one message lists.
-const KNOWN_MAX: usize = 20;
-
-/// What a cluster of tunnels does not take.
-const TCP_IGNORED_KEYS: &[&str] = &[
-    "clusters[].idle_timeout",
-    "clusters[].mode",
-    "clusters[].connections",
-    "clusters[].requests_max",
-    "clusters[].output_max",
-    "clusters[].heartbeat_interval",
-    "clusters[].heartbeat_timeout",
-    "clusters[].heartbeat_misses_max",
-];
-
-/// What an HTTP cluster does not take.
-const HTTP_IGNORED_KEYS: &[&str] = &[
+/// What only a cluster of Bolt takes.
+const BOLT_CLUSTER_KEYS: &[&str] = &[
     "clusters[].mode",
     "clusters[].connections",
     "clusters[].output_max",
@@ -515,6 +500,13 @@ const HTTP_IGNORED_KEYS: &[&str] = &[
     "clusters[].heartbeat_timeout",
     "clusters[].heartbeat_misses_max",
 ];
+
+/// What only a cluster takes that counts requests.
+const COUNTED_CLUSTER_KEYS: &[&str] = &["clusters[].requests_max"];
+
+/// What only a cluster of HTTP takes.
+const HTTP_CLUSTER_KEYS: &[&str] =
+    &["clusters[].idle_timeout", "clusters[].requests_per_connection_max", "clusters[].connection_age_max"];
 
 fn timeout(entry: &Entry, path: &'static str) -> u64 {
     entry.layer.number(path).map_or_else(|| default_number(path), |(number, _)| number)

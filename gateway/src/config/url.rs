@@ -34,14 +34,10 @@ impl Url {
         };
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| format!("{text:?}: the port is missing"))?;
         let port = port.parse().map_err(|_| format!("{text:?}: {port:?} is no port"))?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let valid = match bare {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => is_name(host),
-        };
-        if !valid {
+        if !is_host(host) {
             return Err(format!("{text:?}: {host:?} is no host"));
         }
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         Ok(Url { protocol, host: bare.unwrap_or(host).to_owned(), port })
     }
 
@@ -84,6 +80,12 @@ pub fn protocol_name(protocol: Protocol) -> &'static str {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
     }
+}
+
+/// An address of IPv6 in brackets, an address of IPv4 or a name.
+pub(crate) fn is_host(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    bare.map_or_else(|| is_name(host), |address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 /// RFC 1123, and the underscore that service names in clusters have.

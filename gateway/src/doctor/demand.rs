@@ -188,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::config::plan::RoutePlan;
+    use crate::config::plan::ServicePlan;
     use crate::config::plan::RouteTarget;
 
     fn cluster(name: &str, protocol: Protocol, mode: UpstreamMode) -> ClusterPlan {
@@ -228,7 +229,7 @@ mod tests {
         plan.clusters.push(cluster("other", Protocol::Bolt, UpstreamMode::Bound));
         for (service, cluster) in [("a", 1), ("b", 2), ("c", 1)] {
             let target = RouteTarget { cluster, timeout_ms: 1 };
-            plan.routes.push(RoutePlan { service: service.to_owned(), target });
+            plan.routes.push(RoutePlan { service: ServicePlan::Exact(service.to_owned()), target });
         }
         let demand = Demand::of(&plan);
         assert_eq!((demand.own_least, demand.own_most), (0, 2), "one that sends to both has both");

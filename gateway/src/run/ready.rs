@@ -12,6 +12,7 @@ use crate::config::plan::EngineMode;
 use crate::config::plan::ListenerPlan;
 use crate::config::plan::Plan;
 use crate::config::plan::Protocol;
+use crate::config::plan::ServicePlan;
 use crate::config::url::Url;
 use crate::config::url::protocol_name;
 
@@ -78,7 +79,10 @@ pub(super) fn first_calls(plan: &Plan, addresses: &[SocketAddr]) -> Vec<String> 
 fn service_of<'a>(plan: &'a Plan, listener: &ListenerPlan) -> Option<&'a str> {
     match listener.default_route {
         Some(_) => Some("demo"),
-        None => plan.routes.first().map(|route| route.service.as_str()),
+        None => plan.routes.iter().find_map(|route| match &route.service {
+            ServicePlan::Exact(text) | ServicePlan::Prefix(text) => Some(text.as_str()),
+            ServicePlan::Regex(_) => None,
+        }),
     }
 }
 
@@ -151,7 +155,7 @@ mod tests {
         let bound = [address("127.0.0.1:9")];
         assert!(first_calls(&plan, &bound).is_empty(), "every request would be refused");
         let target = RouteTarget { cluster: 0, timeout_ms: 1 };
-        plan.routes = vec![RoutePlan { service: "it's:1.0".to_owned(), target }];
+        plan.routes = vec![RoutePlan { service: ServicePlan::Prefix("it's:1.0".to_owned()), target }];
         let said = first_calls(&plan, &bound);
         assert_eq!(said, [r"bowline call bolt://127.0.0.1:9 --service 'it'\''s:1.0' --data hello"]);
         plan.listeners.push(ListenerPlan { protocol: Protocol::Http, ..plan.listeners[0].clone() });
