@@ -203,6 +203,8 @@ vocabulary! {
         EndpointRemoved = "endpoint_removed", ClosedBy::Gateway;
         /// The upstream connection was not used for its idle timeout.
         UpstreamIdle = "upstream_idle", ClosedBy::Gateway;
+        /// An upstream connection of HTTP was used as often or as long as it may be.
+        UpstreamWorn = "upstream_worn", ClosedBy::Gateway;
         /// Something in an HTTP request is not HTTP, so nothing behind it can be trusted.
         HttpMalformed = "http_malformed", ClosedBy::Gateway;
         /// A request line, head or body is longer than its limit.

@@ -26,6 +26,8 @@ use crate::mail::Mail;
 use crate::metrics::Count;
 use crate::metrics::Counters;
 use crate::metrics::Shard;
+use crate::route::Forwarded;
+use crate::route::HttpRoutes;
 use crate::route::Targets;
 
 /// The application that runs the machines of this crate.
@@ -45,7 +47,11 @@ pub struct Shared {
     pub limits: Limits,
     /// The limits that the HTTP codec checks.
     pub http_limits: HttpLimits,
-    /// The routes.
+    /// The routes of HTTP.
+    pub http_routes: HttpRoutes,
+    /// What upstreams of HTTP are told about clients.
+    pub forwarded: Forwarded,
+    /// The routes of Bolt, and where listeners lead by themselves.
     pub targets: Targets,
     /// The clusters, in the order of the plan.
     pub clusters: Vec<Arc<Cluster>>,
@@ -72,6 +78,8 @@ impl Shared {
         Shared {
             limits,
             http_limits: plan.limits.http,
+            http_routes: HttpRoutes::new(&plan),
+            forwarded: Forwarded::new(&plan.http.forwarded),
             targets: Targets::new(&plan),
             clusters: plan.clusters.iter().map(|cluster| Arc::new(Cluster::new(cluster))).collect(),
             large_frames: LargeFrames::new(plan.limits.large_frame_bytes_max),

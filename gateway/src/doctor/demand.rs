@@ -188,8 +188,8 @@ mod tests {
 
     use super::*;
     use crate::config::plan::RoutePlan;
-    use crate::config::plan::ServicePlan;
     use crate::config::plan::RouteTarget;
+    use crate::config::plan::ServicePlan;
 
     fn cluster(name: &str, protocol: Protocol, mode: UpstreamMode) -> ClusterPlan {
         let endpoints = vec![EndpointPlan::Address(SocketAddr::from(([10, 0, 0, 1], 1)))];

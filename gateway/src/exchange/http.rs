@@ -8,6 +8,7 @@ use bowline_protocols::http1::{BodyDecoder, HeadDecoder};
 
 use crate::cluster::Message;
 use crate::cluster::Place;
+use crate::filter::Position;
 
 use super::load::Drain;
 
@@ -132,8 +133,12 @@ pub struct HttpExchange {
     pub owed_bytes: u32,
     /// The cluster it went to.
     pub cluster: u16,
-    /// The route that it took; nothing for the listener's own.
+    /// The route that it took.
     pub route: Option<u16>,
+    /// Where it stands among the filters of the route.
+    pub position: Position,
+    /// The random number of its filters.
+    pub random: u64,
     /// The first byte of the request.
     pub began: Time,
     /// When the head of the answer must be there.
@@ -146,8 +151,6 @@ pub struct HttpExchange {
     pub bytes_in: u64,
     /// Bytes of the answer.
     pub bytes_out: u64,
-    /// Which filter goes on after a pause.
-    pub filter: u8,
     /// What the access line will say, while access lines are written.
     pub line: Option<Box<str>>,
 }

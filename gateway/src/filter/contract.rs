@@ -65,8 +65,9 @@ pub enum Verdict {
     Reply(Reply),
     /// The exchange ends on both sides without an answer.
     Reset,
-    /// What passes waits, and so does all that comes behind it; then it goes on at the next filter. The deadline of the
-    /// request goes on meanwhile.
+    /// The head of a request waits, and so does all that comes behind it; then it goes on at the next filter. The deadline
+    /// of the request goes on meanwhile. Anywhere else it is [`Verdict::Continue`]: what has begun to flow is held back
+    /// by credit, not by filters.
     Pause {
         /// Until when.
         until: Time,

@@ -50,6 +50,10 @@ pub struct HttpUpstream {
     idle_ms: u32,
     /// Requests that it has carried.
     served: u32,
+    /// So many are enough; 0 for any number.
+    served_max: u32,
+    /// From then on it carries no other.
+    old_at: Option<Time>,
     cluster: u16,
     is_open: bool,
     /// It ends with the request that it works on.
@@ -67,6 +71,8 @@ impl HttpUpstream {
             armed: None,
             idle_ms: u32::try_from(plan.idle_timeout_ms).unwrap_or(u32::MAX),
             served: 0,
+            served_max: 0,
+            old_at: None,
             cluster,
             is_open: false,
             leaving: None,
@@ -84,6 +90,7 @@ impl HttpUpstream {
         context.local.count(Count::UpstreamConnectionsOpened);
         logging::connection_opened(context.me.as_u64(), context.peer, &self.plan(context.local).name);
         context.set_state(State::Idle as u8);
+        self.bound_use(context);
         if context.local.shared.drain_deadline().is_some() {
             self.leaving = Some(CloseReason::Drain);
         }
@@ -93,6 +100,17 @@ impl HttpUpstream {
         } else if self.leaving.is_none() {
             self.rest(context);
         }
+    }
+
+    /// How often and how long it is used, as configured, up to a tenth less: those that were opened together shall not
+    /// end together.
+    fn bound_use<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let plan = self.plan(context.local);
+        let (served_max, age_ms) = (plan.requests_per_connection_max, plan.connection_age_ms_max);
+        let random = context.random();
+        let jittered = |most: u64| most - random % (most / 10 + 1);
+        self.served_max = u32::try_from(jittered(served_max)).unwrap_or(u32::MAX);
+        self.old_at = (age_ms > 0).then(|| context.now.after_ms(jittered(age_ms)));
     }
 
     /// Nothing was written: the request goes back.
@@ -425,8 +443,14 @@ impl HttpUpstream {
         match self.leaving {
             Some(reason) => self.close(reason, context),
             None if !keep_alive => self.close(CloseReason::HttpFinished, context),
+            None if self.is_worn(context.now) => self.close(CloseReason::UpstreamWorn, context),
             None => self.rest(context),
         }
+    }
+
+    fn is_worn(&self, now: Time) -> bool {
+        let often = self.served_max > 0 && self.served >= self.served_max;
+        often || self.old_at.is_some_and(|old_at| old_at <= now)
     }
 
     /// Waits in the pool of the worker that runs it for the next request.
@@ -441,6 +465,9 @@ impl HttpUpstream {
     fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.armed = None;
         let due = context.last_active.after_ms(u64::from(self.idle_ms));
+        if self.work.is_none() && self.is_worn(context.now) {
+            return self.close(CloseReason::UpstreamWorn, context);
+        }
         if self.work.is_none() && due <= context.now {
             return self.close(CloseReason::UpstreamIdle, context);
         }
@@ -567,6 +594,8 @@ impl<A: Proxy> Machine<A> for HttpUpstream {
             endpoint: self.endpoint.address(),
             idle_ms: self.idle_ms,
             served: self.served,
+            served_max: self.served_max,
+            old_at_ms: self.old_at.map(Time::as_ms),
             cluster: self.cluster,
             armed_ms: self.armed.map(Time::as_ms),
         };
@@ -580,6 +609,8 @@ struct FrozenHttpUpstream {
     endpoint: std::net::SocketAddr,
     idle_ms: u32,
     served: u32,
+    served_max: u32,
+    old_at_ms: Option<u64>,
     cluster: u16,
     armed_ms: Option<u64>,
 }
@@ -596,6 +627,8 @@ impl HttpUpstream {
         Ok(HttpUpstream {
             idle_ms: state.idle_ms,
             served: state.served,
+            served_max: state.served_max,
+            old_at: state.old_at_ms.map(Time::from_ms),
             armed: state.armed_ms.map(Time::from_ms),
             is_open: true,
             ..fresh

@@ -9,6 +9,9 @@ use crate::cluster::Message;
 use crate::error::CloseReason;
 use crate::error::Failure;
 use crate::exchange::HttpExchange;
+use crate::filter::Call;
+use crate::filter::Position;
+use crate::filter::Verdict;
 use crate::logging;
 use crate::mail::Mail;
 use crate::metrics::Count;
@@ -18,6 +21,7 @@ use super::super::super::state::State;
 use super::super::super::tunnel::Tunnel;
 use super::super::part::{window_bytes, with_scratch, write_end, write_piece};
 use super::super::reply::{self, Reply, To};
+use super::requests::filtered;
 use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_PIPELINE, cancel};
 
 impl HttpDownstream {
@@ -66,6 +70,15 @@ impl HttpDownstream {
         let is_draining = self.load.as_ref().is_some_and(|load| load.drain.is_some());
         let has_ended = self.ending.is_some();
         let Some(exchange) = self.exchange() else { return };
+        let chain = exchange.route.map(|index| &context.local.shared.http_routes.route(index).filters);
+        if let Some(chain) = chain.filter(|chain| !chain.is_empty()) {
+            let call = Call { now: context.now, random: exchange.random };
+            let verdict = chain.on_response_head(&mut message.head, &call, &mut Position::default());
+            if matches!(verdict, Verdict::Reply(_) | Verdict::Reset) {
+                context.local.keep_message(message);
+                return self.end_filtered(verdict, context);
+            }
+        }
         exchange.answered = true;
         exchange.status = message.head.status();
         // RFC 9112 section 9.3: what of the request has not come yet would have to be read first.
@@ -107,7 +120,11 @@ impl HttpDownstream {
         ends: bool,
         context: &mut Context<'_, A>,
     ) {
-        let Some(length) = self.exchange().map(|exchange| exchange.length) else { return };
+        let Some(exchange) = self.exchange() else { return };
+        let length = exchange.length;
+        if !filtered(exchange, context, |chain, call, at| chain.on_response_body(&piece, call, at)) {
+            return self.reset(CloseReason::FaultInjected, context);
+        }
         context.mark_active();
         self.write_body(length, piece, ends, context);
         if ends && !self.closed {
@@ -117,11 +134,18 @@ impl HttpDownstream {
 
     pub(super) fn on_response_end<A: Proxy>(
         &mut self,
-        trailers: Option<&HttpHead>,
+        mut trailers: Option<Box<HttpHead>>,
         context: &mut Context<'_, A>,
     ) {
-        let Some(length) = self.exchange().map(|exchange| exchange.length) else { return };
-        match write_end(length, trailers, context) {
+        let Some(exchange) = self.exchange() else { return };
+        let length = exchange.length;
+        let passes = trailers.as_mut().is_none_or(|trailers| {
+            filtered(exchange, context, |chain, call, at| chain.on_response_trailers(trailers, call, at))
+        });
+        if !passes {
+            return self.reset(CloseReason::FaultInjected, context);
+        }
+        match write_end(length, trailers.as_deref(), context) {
             true => self.end_response(context),
             false => self.reset(CloseReason::MemoryCeiling, context),
         }

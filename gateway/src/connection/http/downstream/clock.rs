@@ -30,12 +30,22 @@ impl HttpDownstream {
 
     pub(super) fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.armed = None;
+        self.go_on(context);
         self.judge_head(context);
         self.judge_answer(context);
         self.judge_body(context);
         self.judge_rest(context);
         if let Some(at) = self.next_deadline(context).filter(|_| !self.closed) {
             self.arm(at, context);
+        }
+    }
+
+    /// A request that a filter held back goes on.
+    fn go_on<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let now = context.now;
+        let Some(exchange) = self.exchange() else { return };
+        if let Some((message, _)) = exchange.held.take_if(|(_, until)| *until <= now) {
+            self.filter(message, context);
         }
     }
 
@@ -56,8 +66,7 @@ impl HttpDownstream {
     fn judge_answer<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let now = context.now;
         let Some(exchange) = self.exchange() else { return };
-        if exchange.answered || !exchange.request_ended || exchange.deadline > now || exchange.held.is_some()
-        {
+        if exchange.answered || !exchange.request_ended || exchange.deadline > now {
             return;
         }
         cancel(exchange, context);

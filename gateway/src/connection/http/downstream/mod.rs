@@ -204,7 +204,7 @@ impl HttpDownstream {
         match mail {
             Mail::HttpResponse { message } => self.on_response(from, message, context),
             Mail::HttpBody { piece, ends } => self.on_response_body(piece, ends, context),
-            Mail::HttpEnd { trailers } => self.on_response_end(trailers.as_deref(), context),
+            Mail::HttpEnd { trailers } => self.on_response_end(trailers, context),
             Mail::HttpUnsent { message, why } => self.on_unsent(message, why, context),
             Mail::HttpFailed { why } => self.on_failed(why, context),
             Mail::Credit { bytes } => self.on_credit(bytes, context),

@@ -1,6 +1,7 @@
 //! What a client sends: heads are judged and routed, bodies go as far as the server takes them.
 
 use bowline_engine::machine::{Context, Incoming};
+use bowline_engine::time::Time;
 use bowline_protocols::http::{BodyLength, HttpFault, HttpHead, Method};
 use bowline_protocols::http1::{BodyDecoder, HeadStep};
 
@@ -8,16 +9,22 @@ use crate::cluster::Message;
 use crate::error::CloseReason;
 use crate::error::Failure;
 use crate::exchange::HttpExchange;
+use crate::filter;
+use crate::filter::Call;
+use crate::filter::Chain;
+use crate::filter::Position;
+use crate::filter::Verdict;
 use crate::logging;
 use crate::mail::Mail;
 use crate::metrics::Count;
+use crate::route::HttpAction;
 use crate::worker::Proxy;
 
 use super::super::super::state::State;
 use super::super::open;
 use super::super::part::{Part, take_part};
 use super::super::reply::Reply;
-use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_PIPELINE};
+use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_PIPELINE, cancel};
 
 impl HttpDownstream {
     pub(super) fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
@@ -111,7 +118,7 @@ impl HttpDownstream {
     fn on_request<A: Proxy>(
         &mut self,
         mut message: Box<Message>,
-        began: bowline_engine::time::Time,
+        began: Time,
         incoming: &mut Incoming<'_>,
         context: &mut Context<'_, A>,
     ) -> bool {
@@ -150,20 +157,110 @@ impl HttpDownstream {
             context.local.keep_message(message);
             return self.answer_failure(failure, version, context);
         }
-        let Some(target) = context.local.shared.targets.default_of(self.listener) else {
+        let random = context.random();
+        let (shared, peer) = (&context.local.shared, context.peer.ip());
+        let Some((index, route)) = shared.http_routes.find(self.listener, &message.head) else {
             context.local.keep_message(message);
             return self.answer_failure(Failure::NoRoute, None, context);
         };
-        let now = context.now;
-        if let Some(exchange) = self.exchange() {
-            exchange.cluster = target.cluster;
-            exchange.deadline = now.after_ms(target.timeout_ms);
-        }
-        self.arm(now.after_ms(target.timeout_ms), context);
-        self.send(message, context);
+        let deadline = context.now.after_ms(route.timeout_ms);
+        let told = shared.forwarded.apply(&mut message.head, peer, false, random);
+        let Some(exchange) = self.exchange().filter(|_| told.is_ok()) else {
+            context.local.keep_message(message);
+            return self.answer_failure(Failure::HeadTooLarge, None, context);
+        };
+        (exchange.route, exchange.random, exchange.deadline) = (Some(index), random, deadline);
+        self.arm(deadline, context);
+        self.filter(message, context);
         if needs_continue && self.exchange().is_some_and(|exchange| exchange.upstream.is_some()) {
             // RFC 9110 section 10.1.1: the server is asked with the body that follows.
             self.write_control(CONTINUE, context);
+        }
+    }
+
+    /// Takes a request through the filters of its route, from where it stands.
+    pub(super) fn filter<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) {
+        let Some(exchange) = self.exchange() else { return };
+        let Some(index) = exchange.route else { return };
+        let route = context.local.shared.http_routes.route(index);
+        let call = Call { now: context.now, random: exchange.random };
+        match route.filters.on_request_head(&mut message.head, &call, &mut exchange.position) {
+            Verdict::Continue => self.take(message, context),
+            Verdict::Pause { until } => self.hold(message, until, context),
+            verdict => {
+                context.local.keep_message(message);
+                self.end_filtered(verdict, context);
+            }
+        }
+    }
+
+    /// A filter wants the request to wait.
+    fn hold<A: Proxy>(&mut self, mut message: Box<Message>, until: Time, context: &mut Context<'_, A>) {
+        let is_kept = message.body.as_mut().is_none_or(|piece| context.keep(piece));
+        let Some(exchange) = self.exchange().filter(|_| is_kept) else {
+            context.local.keep_message(message);
+            return self.answer_failure(Failure::MemoryCeiling, None, context);
+        };
+        exchange.held = Some((message, until));
+        self.arm(until, context);
+    }
+
+    /// A filter decided otherwise.
+    pub(super) fn end_filtered<A: Proxy>(&mut self, verdict: Verdict, context: &mut Context<'_, A>) {
+        let answered = self.exchange().is_some_and(|exchange| exchange.answered);
+        match verdict {
+            Verdict::Reply(filter::Reply { status, reason }) if !answered => {
+                if let Some(exchange) = self.exchange() {
+                    cancel(exchange, context);
+                    exchange.upstream = None;
+                }
+                context.local.fail(Failure::FaultInjected);
+                let reason = context.local.shared.plan.http.error_reason.then_some(reason);
+                self.answer(&Reply { reason, ..Reply::of(status) }, Some(Failure::FaultInjected), context);
+            }
+            _ => self.reset(CloseReason::FaultInjected, context),
+        }
+    }
+
+    /// Does what the route says with a request that its filters let pass.
+    fn take<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) {
+        let Some((random, Some(index))) = self.exchange().map(|exchange| (exchange.random, exchange.route))
+        else {
+            return;
+        };
+        let route = context.local.shared.http_routes.route(index);
+        match route.cluster(random) {
+            None => self.answer_route(message, index, context),
+            Some(cluster) if route.rewrite(&mut message.head).is_ok() => {
+                if let Some(exchange) = self.exchange() {
+                    exchange.cluster = cluster;
+                }
+                self.send(message, context);
+            }
+            Some(_) => {
+                context.local.keep_message(message);
+                self.answer_failure(Failure::HeadMalformed, None, context);
+            }
+        }
+    }
+
+    /// Answers a request whose route goes nowhere.
+    fn answer_route<A: Proxy>(&mut self, message: Box<Message>, index: u16, context: &mut Context<'_, A>) {
+        let shared = std::sync::Arc::clone(&context.local.shared);
+        let route = shared.http_routes.route(index);
+        let mut place = Vec::new();
+        let located = route.location(&message.head, &mut place);
+        context.local.keep_message(message);
+        match &route.action {
+            HttpAction::Respond { status, body, content_type } => {
+                let body = Some((content_type.as_bytes(), &body[..]));
+                self.answer(&Reply { body, ..Reply::of(*status) }, None, context);
+            }
+            HttpAction::Redirect { status, .. } if located.is_ok() => {
+                let field = Some((&b"Location"[..], &place[..]));
+                self.answer(&Reply { field, ..Reply::of(*status) }, None, context);
+            }
+            _ => self.answer_failure(Failure::HeadMalformed, None, context),
         }
     }
 
@@ -203,12 +300,26 @@ impl HttpDownstream {
                 return false;
             }
             Ok(Part::Piece { piece, ends }) => {
+                let verdict =
+                    filtered(exchange, context, |chain, call, at| chain.on_request_body(&piece, call, at));
+                if !verdict {
+                    self.reset(CloseReason::FaultInjected, context);
+                    return false;
+                }
                 exchange.credit -= piece.len() as i64;
                 exchange.request_ended = ends;
                 context.send(upstream, Mail::HttpBody { piece, ends });
             }
             Ok(Part::End) => {
                 exchange.request_ended = true;
+                context.local.shared.forwarded.apply_to_trailers(trailers);
+                let verdict = filtered(exchange, context, |chain, call, at| {
+                    chain.on_request_trailers(trailers, call, at)
+                });
+                if !verdict {
+                    self.reset(CloseReason::FaultInjected, context);
+                    return false;
+                }
                 let trailers = (trailers.fields_len() > 0).then(|| Box::new(std::mem::take(trailers)));
                 context.send(upstream, Mail::HttpEnd { trailers });
             }
@@ -266,11 +377,7 @@ impl HttpDownstream {
 
 impl HttpExchange {
     /// The exchange that a request begins.
-    fn of(
-        head: &HttpHead,
-        began: bowline_engine::time::Time,
-        now: bowline_engine::time::Time,
-    ) -> HttpExchange {
+    fn of(head: &HttpHead, began: Time, now: Time) -> HttpExchange {
         HttpExchange {
             upstream: None,
             held: None,
@@ -286,13 +393,14 @@ impl HttpExchange {
             owed_bytes: 0,
             cluster: 0,
             route: None,
+            position: Default::default(),
+            random: 0,
             began,
             deadline: now,
             window: (now, 0),
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
-            filter: 0,
             line: None,
         }
     }
@@ -327,6 +435,22 @@ impl HttpExchange {
         }
         Ok(())
     }
+}
+
+/// Asks the filters of the exchange's route about what flows. False if one wants the exchange to end.
+pub(super) fn filtered<A: Proxy>(
+    exchange: &HttpExchange,
+    context: &Context<'_, A>,
+    ask: impl FnOnce(&Chain, &Call, &mut Position) -> Verdict,
+) -> bool {
+    let Some(index) = exchange.route else { return true };
+    let chain = &context.local.shared.http_routes.route(index).filters;
+    if chain.is_empty() {
+        return true;
+    }
+    let call = Call { now: context.now, random: exchange.random };
+    let verdict = ask(chain, &call, &mut Position::default());
+    matches!(verdict, Verdict::Continue | Verdict::Pause { .. })
 }
 
 /// What is not served, whatever the route. An upgrade that this side does not understand goes on as a plain request.
