@@ -1,5 +1,6 @@
 //! Owns how results are said: one line of JSON for programs, a summary for people. Refuses to measure.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -29,7 +30,8 @@ impl Watch {
     /// Their CPU time so far, and the whole machine's.
     pub fn mark(&self) -> Result<Mark, Trouble> {
         let spent = |members: &[u32]| {
-            Ok(Spent { cpu: host::cpu_of_members(members)?, usage: host::usage_of_members(members) })
+            let (cpu, usage) = (host::cpu_of_members(members)?, host::usage_of_members(members));
+            Ok(Spent { cpu, usage, threads: host::threads_of_members(members) })
         };
         let pids = self.0.iter().map(|(pid, members)| Ok((*pid, spent(members)?)));
         Ok(Mark {
@@ -51,10 +53,11 @@ impl Watch {
 }
 
 /// What a process tree has spent so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Spent {
     cpu: Cpu,
     usage: Usage,
+    threads: BTreeSet<u32>,
 }
 
 /// How large a process tree is.
@@ -118,8 +121,8 @@ pub struct ProcessCpu {
     pub pss_bytes: u64,
     /// Anonymous memory at the end.
     pub anonymous_bytes: u64,
-    /// Threads came or went meanwhile, so the figures miss some.
-    pub threads_changed: bool,
+    /// Threads that came or went meanwhile, by their ids; the figures miss some if there are any.
+    pub threads_changed: usize,
 }
 
 /// What a load run found.
@@ -145,6 +148,8 @@ pub struct LoadReport {
     pub bytes: usize,
     /// How long was measured.
     pub seconds: f64,
+    /// Answers inside the measurement.
+    pub answered_in_window: u64,
     /// Answers per second inside the measurement.
     pub requests_per_second: f64,
     /// The counts of the whole run.
@@ -214,6 +219,7 @@ impl LoadReport {
             warmup_rate,
             bytes: asked.bytes,
             seconds: outcome.window_ns as f64 / 1e9,
+            answered_in_window: outcome.answered_in_window,
             requests_per_second: outcome.answered_in_window as f64 * 1e9 / window_ns,
             tally: outcome.tally.clone(),
             latency: latency.summary(),
@@ -246,7 +252,7 @@ impl LoadReport {
             max_us / 1e3
         );
         for process in &self.processes_cpu {
-            let doubt = if process.threads_changed { " (threads changed: too low)" } else { "" };
+            let doubt = if process.threads_changed > 0 { " (threads changed: too low)" } else { "" };
             text += &format!(
                 "CPU of {}: {:.2} us per request, {:.1} % of a core{doubt}\n",
                 process.pid, process.us_per_request, process.core_percent
@@ -283,7 +289,7 @@ fn process_cpu(
         descriptors: size.descriptors,
         pss_bytes: size.memory.pss_bytes,
         anonymous_bytes: size.memory.anonymous_bytes,
-        threads_changed: before.cpu.threads != after.cpu.threads,
+        threads_changed: before.threads.symmetric_difference(&after.threads).count(),
     }
 }
 
@@ -344,14 +350,14 @@ mod tests {
 
     fn marks() -> (Mark, Mark) {
         let begin = Instant::now();
-        let mark = |ns, idle_ns, seconds, switches| Mark {
-            pids: vec![(7, Spent { cpu: Cpu { ns, threads: 3 }, usage: Usage::default() })],
+        let mark = |ns, idle_ns, seconds, switches, threads: [u32; 3]| Mark {
+            pids: vec![(7, Spent { cpu: Cpu { ns, threads: 3 }, threads: threads.into(), ..Spent::default() })],
             sizes: Vec::new(),
             machine_idle: Idle { ns: idle_ns, cores: 2, switches },
             at: begin + Duration::from_secs(seconds),
         };
         // One second of two cores, of which 1.889 s were idle less what 4,000 switches take.
-        (mark(100, 5_000_000_000, 0, 7), mark(10_000_100, 6_879_000_000, 1, 4_007))
+        (mark(100, 5_000_000_000, 0, 7, [1, 2, 3]), mark(10_000_100, 6_879_000_000, 1, 4_007, [1, 2, 4]))
     }
 
     const ASKED: Asked =
@@ -367,7 +373,8 @@ mod tests {
         assert!((report.total_us_per_request - 22.0).abs() < 1e-9);
         assert!((report.others_core_percent - 10.0).abs() < 1e-9);
         assert!((report.requests_per_second - 500.0).abs() < 1e-9);
-        assert!(report.ok && !report.processes_cpu[0].threads_changed);
+        assert!(report.ok);
+        assert_eq!(report.processes_cpu[0].threads_changed, 2, "as many as before, but one went and one came");
     }
 
     #[test]

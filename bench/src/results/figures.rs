@@ -58,6 +58,10 @@ pub struct Row {
 #[allow(missing_docs)]
 pub enum Metric {
     SyscallsPerRequest,
+    InstructionsPerRequest,
+    FirstLevelMisses,
+    LastLevelMisses,
+    AllocationsPerRequest,
     CpuPerRequest,
     UserPerRequest,
     SystemPerRequest,
@@ -70,6 +74,7 @@ pub enum Metric {
     Max,
     WaitsPerRequest,
     Threads,
+    ThreadsChanged,
     Descriptors,
     Pss,
     Anonymous,
@@ -92,8 +97,12 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order of a table.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 36] = [
         Self::SyscallsPerRequest,
+        Self::InstructionsPerRequest,
+        Self::FirstLevelMisses,
+        Self::LastLevelMisses,
+        Self::AllocationsPerRequest,
         Self::CpuPerRequest,
         Self::UserPerRequest,
         Self::SystemPerRequest,
@@ -106,6 +115,7 @@ impl Metric {
         Self::Max,
         Self::WaitsPerRequest,
         Self::Threads,
+        Self::ThreadsChanged,
         Self::Descriptors,
         Self::Pss,
         Self::Anonymous,
@@ -130,6 +140,10 @@ impl Metric {
     pub const fn label(self) -> &'static str {
         match self {
             Self::SyscallsPerRequest => "system calls/request",
+            Self::InstructionsPerRequest => "instructions/request",
+            Self::FirstLevelMisses => "first-level misses/request",
+            Self::LastLevelMisses => "last-level misses/request",
+            Self::AllocationsPerRequest => "allocations/request",
             Self::CpuPerRequest => "CPU us/request",
             Self::UserPerRequest => "user us",
             Self::SystemPerRequest => "system us",
@@ -142,6 +156,7 @@ impl Metric {
             Self::Max => "max ms",
             Self::WaitsPerRequest => "waits/request",
             Self::Threads => "threads",
+            Self::ThreadsChanged => "threads that came or went",
             Self::Descriptors => "descriptors",
             Self::Pss => "PSS MiB",
             Self::Anonymous => "anonymous MiB",
@@ -167,7 +182,9 @@ impl Metric {
     pub const fn digits(self) -> usize {
         match self {
             Self::RequestsPerSecond
+            | Self::InstructionsPerRequest
             | Self::Threads
+            | Self::ThreadsChanged
             | Self::Descriptors
             | Self::StalledAnswered
             | Self::StalledClosed
@@ -180,9 +197,22 @@ impl Metric {
             | Self::CpuPerConnection
             | Self::Pss
             | Self::Anonymous => 1,
+            Self::AllocationsPerRequest => 4,
             Self::P50 | Self::P99 | Self::P999 | Self::Max => 3,
             _ => 2,
         }
+    }
+
+    /// Whether it was counted by a program that slows everything down.
+    const fn is_counted(self) -> bool {
+        matches!(
+            self,
+            Self::SyscallsPerRequest
+                | Self::InstructionsPerRequest
+                | Self::FirstLevelMisses
+                | Self::LastLevelMisses
+                | Self::AllocationsPerRequest
+        )
     }
 
     /// Its value in one measurement, if it has one.
@@ -195,12 +225,16 @@ impl Metric {
         };
         let ms = |path: &str| number(path).map(|us| us / 1e3);
         let mib = |bytes: Option<f64>| bytes.map(|bytes| bytes / f64::from(1 << 20));
-        if self != Self::SyscallsPerRequest && number("/syscalls_per_request").is_some() {
-            // Counting them distorts everything else.
+        if self.is_counted() != is_count(result) {
+            // Counting distorts everything else.
             return None;
         }
         match self {
             Self::SyscallsPerRequest => number("/syscalls_per_request"),
+            Self::InstructionsPerRequest => number("/counted/instructions_per_request"),
+            Self::FirstLevelMisses => number("/counted/first_level_misses_per_request"),
+            Self::LastLevelMisses => number("/counted/last_level_misses_per_request"),
+            Self::AllocationsPerRequest => number("/counted/allocations_per_request"),
             Self::CpuPerRequest => own("us_per_request"),
             Self::UserPerRequest => own("user_us_per_request"),
             Self::SystemPerRequest => own("system_us_per_request"),
@@ -213,6 +247,7 @@ impl Metric {
             Self::Max => ms("/latency/max_us"),
             Self::WaitsPerRequest => own("waits_per_request"),
             Self::Threads => own("threads"),
+            Self::ThreadsChanged => own("threads_changed"),
             Self::Descriptors => own("descriptors"),
             Self::Pss => mib(own("pss_bytes")),
             Self::Anonymous => mib(own("anonymous_bytes")),
@@ -236,6 +271,11 @@ impl Metric {
             Self::CpuPerConnection => number("/us_per_connection"),
         }
     }
+}
+
+/// Whether system calls or instructions were counted, instead of CPU and latency.
+fn is_count(result: &Value) -> bool {
+    result["syscalls_per_request"].is_number() || result["counted"].is_object()
 }
 
 impl Figures {
@@ -309,6 +349,7 @@ impl WindowFigures {
     pub fn headline(&self) -> Option<Metric> {
         let order = [
             Metric::SyscallsPerRequest,
+            Metric::InstructionsPerRequest,
             Metric::CpuPerRequest,
             Metric::BytesPerConnection,
             Metric::AfterAllToFirst,
@@ -346,7 +387,7 @@ impl Row {
 fn curve(rounds: &[&MeasuredRecord]) -> Vec<(f64, f64)> {
     let mut by_percentile: Vec<(f64, Vec<f64>)> = Vec::new();
     for record in rounds {
-        if record.result["syscalls_per_request"].is_number() {
+        if is_count(&record.result) {
             return Vec::new();
         }
         let points = record.result["latency_curve"].as_array().map_or(&[][..], Vec::as_slice);

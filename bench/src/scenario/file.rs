@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::scenario::count::Counting;
 use crate::trouble::Trouble;
 
 /// Windows that belong together.
@@ -89,8 +90,8 @@ pub struct Load {
     pub heartbeat_every: Option<u32>,
     /// Of 100 connections and of 100 requests.
     pub skew: Option<(u32, u32)>,
-    /// Counts system calls instead of CPU.
-    pub syscalls: bool,
+    /// Counts something instead of CPU.
+    pub counting: Option<Counting>,
     /// So many addresses to connect from.
     pub sources: usize,
     /// Processes of the load generator.
@@ -173,6 +174,11 @@ impl What {
         }
     }
 
+    /// Whether the target must run below valgrind.
+    pub fn counts_instructions(&self) -> bool {
+        matches!(self, Self::Load(load) if load.counting == Some(Counting::Instructions))
+    }
+
     fn change(&mut self, changes: &Changes) {
         let connections_max = changes.connections_max.unwrap_or(usize::MAX);
         match self {
@@ -237,6 +243,8 @@ struct WindowText {
     skew_requests: Option<u32>,
     #[serde(default)]
     syscalls: bool,
+    #[serde(default)]
+    instructions: bool,
     #[serde(default)]
     sources: usize,
     #[serde(default = "one")]
@@ -334,6 +342,12 @@ impl WindowText {
             (Some(connections @ 1..=99), Some(requests @ 1..=100)) => Some((connections, requests)),
             _ => return Err("skew_connections (1 to 99) and skew_requests (1 to 100) go together".into()),
         };
+        let counting = match (self.syscalls, self.instructions) {
+            (false, false) => None,
+            (true, false) => Some(Counting::Syscalls),
+            (false, true) => Some(Counting::Instructions),
+            (true, true) => return Err("either syscalls or instructions".into()),
+        };
         Ok(Load {
             connections: self.connections,
             order,
@@ -341,7 +355,7 @@ impl WindowText {
             heartbeats: self.heartbeats,
             heartbeat_every: self.heartbeat_every,
             skew,
-            syscalls: self.syscalls,
+            counting,
             sources: self.sources.min(SOURCES_MAX),
             processes: within("load_processes", self.load_processes, 64)?,
             warmup: seconds("warmup_seconds", self.warmup_seconds)?,
@@ -370,9 +384,10 @@ const RATE_MAX: f64 = 10_000_000.0;
 const SOURCES_MAX: usize = 200;
 
 /// The suite's own, in the order in which `all` runs them.
-const OWN: [(&str, &str); 10] = [
+const OWN: [(&str, &str); 11] = [
     ("small_rpc", include_str!("../../scenarios/small_rpc.toml")),
     ("syscalls", include_str!("../../scenarios/syscalls.toml")),
+    ("instructions", include_str!("../../scenarios/instructions.toml")),
     ("partial_load", include_str!("../../scenarios/partial_load.toml")),
     ("idle", include_str!("../../scenarios/idle.toml")),
     ("heartbeats", include_str!("../../scenarios/heartbeats.toml")),

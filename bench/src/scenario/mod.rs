@@ -6,6 +6,10 @@ pub mod programs;
 
 pub mod syscalls;
 
+pub mod instructions;
+
+pub mod count;
+
 pub mod spread_load;
 
 pub mod memory;

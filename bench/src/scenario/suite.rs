@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::host;
+use crate::scenario::count::Counting;
 use crate::scenario::file::Scenario;
 use crate::scenario::file::What;
 use crate::scenario::file::Window;
@@ -20,7 +21,6 @@ use crate::scenario::record::Record;
 use crate::scenario::record::RunRecord;
 use crate::scenario::record::SkippedRecord;
 use crate::scenario::record::WindowRecord;
-use crate::scenario::syscalls;
 use crate::scenario::target::Target;
 use crate::scenario::window;
 use crate::scenario::window::Bench;
@@ -156,7 +156,7 @@ impl Suite<'_> {
             _ => false,
         };
         let uncounted = match &window.what {
-            What::Load(load) if load.syscalls => syscalls::unavailable(),
+            What::Load(load) => load.counting.and_then(Counting::unavailable),
             _ => None,
         };
         let mut fit = Vec::new();

@@ -17,6 +17,7 @@ use crate::scenario::file::Load;
 use crate::scenario::file::Order;
 use crate::scenario::file::What;
 use crate::scenario::file::Window;
+use crate::scenario::instructions;
 use crate::scenario::memory;
 use crate::scenario::memory::MemoryRecipe;
 use crate::scenario::memory::ProcessSize;
@@ -86,6 +87,11 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
 }
 
 impl Bench {
+    /// Where valgrind writes. It is run for one target at a time.
+    fn callgrind_out(&self) -> PathBuf {
+        self.folder.join("callgrind.out")
+    }
+
     fn start(
         &self,
         window: &Window,
@@ -103,6 +109,7 @@ impl Bench {
             admin: window.admin && target.is_gateway(),
             connections_max,
             folder: &self.folder,
+            callgrind: window.what.counts_instructions().then_some(&*self.callgrind_out()),
         })
     }
 }
@@ -138,17 +145,21 @@ fn measure_load(
     commands.extend([backend.command().to_owned(), generator.command().to_owned()]);
     let counters =
         after.into_iter().map(|(name, value)| (name.clone(), value - before.get(&name).unwrap_or(&0.0)));
-    let measured = Measured {
+    let mut measured = Measured {
         ok,
         // The machine's idle time comes in steps that are too coarse for a short window.
-        // And what others take changes no count of system calls.
-        disturbed: load.duration >= JUDGED_MIN && others > OTHERS_PERCENT_MAX && !load.syscalls,
+        // And what others take changes no count.
+        disturbed: load.duration >= JUDGED_MIN && others > OTHERS_PERCENT_MAX && load.counting.is_none(),
         processes: running.len(),
         commands,
         counters: counters.filter(|(_, value)| *value != 0.0).collect(),
         result,
     };
     stop(running, backend)?;
+    if window.what.counts_instructions() && measured.ok {
+        let answered = measured.result["answered_in_window"].as_u64().unwrap_or(0);
+        measured.result["counted"] = json!(instructions::read(&bench.callgrind_out(), answered)?);
+    }
     Ok(measured)
 }
 
@@ -187,9 +198,7 @@ fn load_arguments(bench: &Bench, load: &Load, running: &[Running], backend: u32)
         flag("pid", pid.to_string());
     }
     flags.push("--quiet".into());
-    if load.syscalls {
-        flags.push("--syscalls".into());
-    }
+    flags.extend(load.counting.map(|counting| counting.flag().to_owned()));
     if load.heartbeats {
         flags.push("--heartbeats".into());
     }
@@ -264,6 +273,11 @@ pub fn headline(processes: usize, result: &Value) -> String {
     });
     if let Some(calls) = number("/syscalls_per_request") {
         return format!("{calls:.2} system calls per request");
+    }
+    if let (Some(instructions), Some(allocations)) =
+        (number("/counted/instructions_per_request"), number("/counted/allocations_per_request"))
+    {
+        return format!("{instructions:.0} instructions and {allocations:.4} allocations per request");
     }
     if let (Some(cpu), Some(p50), Some(p99)) = (cpu, number("/latency/p50_us"), number("/latency/p99_us")) {
         return format!("{cpu:.2} us per request, p50 {:.3} ms, p99 {:.3} ms", p50 / 1e3, p99 / 1e3);
