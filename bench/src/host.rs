@@ -72,7 +72,10 @@ fn parse_schedstat(text: &str) -> Option<u64> {
 /// The ids of all living threads of processes that [`tree`] gave.
 pub fn threads_of_members(members: &[u32]) -> BTreeSet<u32> {
     let tasks = members.iter().filter_map(|member| fs::read_dir(format!("/proc/{member}/task")).ok());
-    tasks.flat_map(|tasks| tasks.flatten()).filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+    tasks
+        .flat_map(|tasks| tasks.flatten())
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// How a process tree spent its time, in detail. The kernel counts user and system time by its own estimate of their parts.

@@ -351,7 +351,10 @@ mod tests {
     fn marks() -> (Mark, Mark) {
         let begin = Instant::now();
         let mark = |ns, idle_ns, seconds, switches, threads: [u32; 3]| Mark {
-            pids: vec![(7, Spent { cpu: Cpu { ns, threads: 3 }, threads: threads.into(), ..Spent::default() })],
+            pids: vec![(
+                7,
+                Spent { cpu: Cpu { ns, threads: 3 }, threads: threads.into(), ..Spent::default() },
+            )],
             sizes: Vec::new(),
             machine_idle: Idle { ns: idle_ns, cores: 2, switches },
             at: begin + Duration::from_secs(seconds),
@@ -374,7 +377,10 @@ mod tests {
         assert!((report.others_core_percent - 10.0).abs() < 1e-9);
         assert!((report.requests_per_second - 500.0).abs() < 1e-9);
         assert!(report.ok);
-        assert_eq!(report.processes_cpu[0].threads_changed, 2, "as many as before, but one went and one came");
+        assert_eq!(
+            report.processes_cpu[0].threads_changed, 2,
+            "as many as before, but one went and one came"
+        );
     }
 
     #[test]

@@ -53,7 +53,18 @@ fn run(folder: &Folder, arguments: &[&str]) -> Output {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let backend_core = if cores > 1 { "1" } else { "0" };
     let out = folder.0.to_string_lossy().into_owned();
-    let short = ["--duration", "0.2", "--warmup", "0.1", "--connections-max", "40", "--attempts", "1"];
+    let short = [
+        "--duration",
+        "0.2",
+        "--warmup",
+        "0.1",
+        "--rest",
+        "0.5",
+        "--connections-max",
+        "40",
+        "--attempts",
+        "1",
+    ];
     let machine = ["--backend-core", backend_core, "--out", &out];
     bench(&[&["run"], arguments, &short, &machine].concat())
 }

@@ -408,6 +408,7 @@ fn run_idle(flags: &IdleFlags) -> Result<(), Trouble> {
         pid: flags.pid,
         shape: flags.shape.options(),
         grace: flags.shape.grace,
+        polled: None,
     })?;
     let baseline_bytes = flags.baseline_bytes.unwrap_or(report.anonymous_bytes_before);
     let bytes_per_connection = report.bytes_per_connection(baseline_bytes);

@@ -25,7 +25,7 @@ use crate::trouble::Trouble;
 
 #[derive(Debug, Args)]
 pub(super) struct RunFlags {
-    /// Scenarios: small_rpc, syscalls, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
+    /// Scenarios: small_rpc, syscalls, instructions, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
     /// by "all", or files that end in .toml.
     #[arg(required = true)]
     scenarios: Vec<String>,
@@ -55,6 +55,9 @@ pub(super) struct RunFlags {
     /// Seconds of load before that, instead of what the scenarios say.
     #[arg(long, value_parser = seconds)]
     warmup: Option<Duration>,
+    /// Seconds that memory may take to be given back, instead of what the scenarios say.
+    #[arg(long, value_parser = seconds)]
+    rest: Option<Duration>,
     /// No more connections than that, whatever the scenarios say: for a first look.
     #[arg(long, value_parser = count_up_to::<1_000_000>)]
     connections_max: Option<usize>,
@@ -132,8 +135,12 @@ fn scenarios(flags: &RunFlags) -> Result<Vec<Scenario>, Trouble> {
         "all" => Scenario::names().map(String::from).collect(),
         _ => vec![name.clone()],
     });
-    let changes =
-        Changes { duration: flags.duration, warmup: flags.warmup, connections_max: flags.connections_max };
+    let changes = Changes {
+        duration: flags.duration,
+        warmup: flags.warmup,
+        rest: flags.rest,
+        connections_max: flags.connections_max,
+    };
     all.map(|name| {
         let mut scenario = Scenario::find(&name)?;
         scenario.change(&changes);

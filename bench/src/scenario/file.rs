@@ -54,6 +54,8 @@ pub enum What {
     Memory {
         /// Idle ones.
         connections: usize,
+        /// How long the list of connections is asked for each second while memory is read.
+        polled: Option<Duration>,
     },
     /// Memory after many connections came and went.
     Churn {
@@ -118,6 +120,8 @@ pub struct Changes {
     pub duration: Option<Duration>,
     /// Before it.
     pub warmup: Option<Duration>,
+    /// How long memory may take to be given back.
+    pub rest: Option<Duration>,
     /// No more connections than that.
     pub connections_max: Option<usize>,
 }
@@ -169,7 +173,7 @@ impl What {
     pub fn connections(&self) -> usize {
         match self {
             Self::Load(load) => load.connections,
-            Self::Memory { connections } | Self::Churn { connections, .. } => *connections,
+            Self::Memory { connections, .. } | Self::Churn { connections, .. } => *connections,
             Self::SlowReaders { load, stalled, .. } => load.connections + stalled,
         }
     }
@@ -183,9 +187,12 @@ impl What {
         let connections_max = changes.connections_max.unwrap_or(usize::MAX);
         match self {
             Self::Load(load) => load.change(changes),
-            Self::Memory { connections } => *connections = (*connections).min(connections_max),
+            Self::Memory { connections, polled } => {
+                *connections = (*connections).min(connections_max);
+                *polled = polled.map(|duration| changes.duration.unwrap_or(duration));
+            }
             Self::Churn { connections, total, rest } => {
-                *rest = changes.duration.map_or(*rest, |duration| duration * 6);
+                *rest = changes.rest.unwrap_or(*rest);
                 let cycles = total.div_ceil(*connections);
                 *connections = (*connections).min(connections_max);
                 *total = (*total).min(cycles * *connections);
@@ -253,7 +260,10 @@ struct WindowText {
     warmup_seconds: f64,
     #[serde(default = "default_seconds")]
     seconds: f64,
+    polled_seconds: Option<f64>,
     total: Option<usize>,
+    #[serde(default = "default_rest_seconds")]
+    rest_seconds: f64,
     stalled: Option<usize>,
     stalled_bytes: Option<usize>,
     #[serde(default = "one")]
@@ -287,12 +297,18 @@ const fn one() -> usize {
     1
 }
 
+/// With the scenarios' own, what makes all of them fit into an hour.
 const fn default_warmup_seconds() -> f64 {
-    2.0
+    1.0
 }
 
 const fn default_seconds() -> f64 {
-    10.0
+    3.0
+}
+
+/// As long as M5 gives it.
+const fn default_rest_seconds() -> f64 {
+    60.0
 }
 
 impl WindowText {
@@ -302,11 +318,22 @@ impl WindowText {
         within("rounds", self.rounds, ROUNDS_MAX)?;
         let what = match self.what {
             WhatText::Load => What::Load(self.load()?),
-            WhatText::Memory => What::Memory { connections: self.connections },
+            WhatText::Memory => {
+                let polled =
+                    self.polled_seconds.map(|length| seconds("polled_seconds", length)).transpose()?;
+                if polled.is_some() && !self.admin {
+                    return Err("polled_seconds needs admin = true".into());
+                }
+                What::Memory { connections: self.connections, polled }
+            }
             WhatText::Churn => {
                 let total = self.total.ok_or("total is missing")?;
                 let total = within("total", total, 10_000_000)?;
-                What::Churn { connections: self.connections, total, rest: CHURN_REST }
+                What::Churn {
+                    connections: self.connections,
+                    total,
+                    rest: seconds("rest_seconds", self.rest_seconds)?,
+                }
             }
             WhatText::SlowReaders => What::SlowReaders {
                 load: self.load()?,
@@ -375,8 +402,6 @@ fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
     Err(format!("{name}: 0 to {SECONDS_MAX}"))
 }
 
-/// As long as M5 gives it; a run with another duration waits six times that instead.
-const CHURN_REST: Duration = Duration::from_secs(60);
 /// Most rounds of a window.
 pub const ROUNDS_MAX: usize = 100;
 const SECONDS_MAX: f64 = 3_600.0;
@@ -438,6 +463,11 @@ mod tests {
             ("connections = 1\nrate = -1", "a rate above 0"),
             ("connections = 1\nrate = 1\nskew_requests = 90", "go together"),
             ("connections = 1\nrate = 1\nseconds = 1e9", "seconds: 0 to"),
+            (
+                "connections = 1\nrate = 1\nsyscalls = true\ninstructions = true",
+                "either syscalls or instructions",
+            ),
+            ("connections = 1\nwhat = \"memory\"\npolled_seconds = 1", "needs admin"),
             ("connections = 1\nwhat = \"churn\"", "total is missing"),
             ("connections = 1\nwhat = \"slow_readers\"\nrate = 1", "stalled is missing"),
         ] {
@@ -452,9 +482,14 @@ mod tests {
     fn a_short_run_keeps_what_a_scenario_is_about() {
         let mut scenario = Scenario::find("churn").expect("it is there");
         let short = Duration::from_millis(100);
-        let changes = Changes { duration: Some(short), warmup: Some(short), connections_max: Some(100) };
+        let changes = Changes {
+            duration: Some(short),
+            warmup: Some(short),
+            rest: Some(short),
+            connections_max: Some(100),
+        };
         scenario.change(&changes);
-        assert_eq!(scenario.windows[0].what, What::Churn { connections: 100, total: 1_400, rest: short * 6 });
+        assert_eq!(scenario.windows[0].what, What::Churn { connections: 100, total: 1_400, rest: short });
         let mut scenario = Scenario::find("partial_load").expect("it is there");
         scenario.change(&Changes { duration: Some(Duration::from_secs(1)), ..changes });
         let durations = scenario.windows.iter().map(|window| match &window.what {

@@ -154,7 +154,9 @@ mod tests {
 
     #[test]
     fn what_callgrind_did_not_write_is_no_count() {
-        for wrong in ["", "events: Ir\n", "events: Ir\ntotals: many\n", "totals: 5\n", "events: Dr\ntotals: 5\n"] {
+        for wrong in
+            ["", "events: Ir\n", "events: Ir\ntotals: many\n", "totals: 5\n", "events: Dr\ntotals: 5\n"]
+        {
             assert_eq!(counted(wrong, 1), None, "{wrong:?}");
         }
     }

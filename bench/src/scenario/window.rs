@@ -72,7 +72,7 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
         What::SlowReaders { load, stalled, bytes } => {
             measure_load(bench, window, target, load, Some((*stalled, *bytes)))
         }
-        What::Memory { connections } => measure_memory(bench, window, target, *connections),
+        What::Memory { connections, polled } => measure_memory(bench, window, target, *connections, *polled),
         What::Churn { connections, total, rest } => {
             let options = ChurnOptions {
                 connections: *connections,
@@ -210,6 +210,7 @@ fn measure_memory(
     window: &Window,
     target: &Target,
     connections: usize,
+    polled: Option<Duration>,
 ) -> Result<Measured, Trouble> {
     // The gateway's limit counts clients alone, but those of other proxies count upstream connections too, and all
     // targets are warmed alike.
@@ -220,6 +221,7 @@ fn measure_memory(
         warm_connections,
         shape: shape(),
         grace: GRACE,
+        polled,
     };
     let mut commands = Vec::new();
     let report = memory::measure(&bench.program, &recipe, &mut |upstream, size| {
