@@ -64,6 +64,10 @@ pub(super) struct RunFlags {
     /// Seconds after which no further window begins.
     #[arg(long, default_value = "14400", value_parser = seconds)]
     time_max: Duration,
+    /// Goes on with a run that was cut off: measures no round that the results hold already, of the same programs and under
+    /// the same window.
+    #[arg(long)]
+    resume: bool,
     /// Folder for the results; they are appended to results.jsonl there.
     #[arg(long, default_value = "bench-results")]
     out: PathBuf,
@@ -125,9 +129,10 @@ pub(super) fn run(flags: &RunFlags, bench: &Path, arguments: &[OsString]) -> Res
         },
         journal: flags.out.join(RESULTS),
         command: command(arguments),
+        resume: flags.resume,
     })?;
     println!("{}", json!(report));
-    verdict(report.broken == 0 && report.measured > 0)
+    verdict(report.broken == 0 && report.measured + report.resumed > 0)
 }
 
 fn scenarios(flags: &RunFlags) -> Result<Vec<Scenario>, Trouble> {

@@ -326,6 +326,7 @@ impl Figures {
             window: measured.window.clone(),
             about: String::new(),
             connections: 0,
+            what: String::new(),
         })
     }
 
@@ -450,6 +451,7 @@ pub(super) mod tests {
             command: "bowline-bench run".into(),
             started_unix_s: 0,
             gateway: None,
+            build: None,
         })
     }
 
@@ -459,6 +461,7 @@ pub(super) mod tests {
             window: name.into(),
             about: "something".into(),
             connections: 50,
+            what: String::new(),
         })
     }
 

@@ -22,11 +22,15 @@ pub mod stalled;
 
 pub mod file;
 
+pub mod estimate;
+
 pub mod peer;
 
 pub mod target;
 
 pub mod record;
+
+pub mod resume;
 
 pub mod window;
 

@@ -40,6 +40,9 @@ pub struct RunRecord {
     pub started_unix_s: u64,
     /// `bowline version`, if there is a gateway.
     pub gateway: Option<String>,
+    /// What tells its programs from those of another build.
+    #[serde(default)]
+    pub build: Option<String>,
 }
 
 /// What a window is about.
@@ -53,6 +56,9 @@ pub struct WindowRecord {
     pub about: String,
     /// Connections at a time.
     pub connections: usize,
+    /// All that it does, for programs: rounds of windows that differ here are not of the same window.
+    #[serde(default)]
+    pub what: String,
 }
 
 /// One measurement of one target.

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::host;
 use crate::scenario::count::Counting;
+use crate::scenario::estimate;
 use crate::scenario::file::Scenario;
 use crate::scenario::file::What;
 use crate::scenario::file::Window;
@@ -21,6 +22,7 @@ use crate::scenario::record::Record;
 use crate::scenario::record::RunRecord;
 use crate::scenario::record::SkippedRecord;
 use crate::scenario::record::WindowRecord;
+use crate::scenario::resume::Done;
 use crate::scenario::target::Target;
 use crate::scenario::window;
 use crate::scenario::window::Bench;
@@ -51,6 +53,8 @@ pub struct SuiteOptions {
     pub journal: PathBuf,
     /// As it was typed.
     pub command: String,
+    /// Rounds that the journal holds already are not measured again.
+    pub resume: bool,
 }
 
 /// How a run went.
@@ -66,6 +70,8 @@ pub struct SuiteReport {
     pub disturbed: usize,
     /// What was left out.
     pub skipped: usize,
+    /// Rounds that an earlier run had measured.
+    pub resumed: usize,
     /// Where the results are.
     pub results: PathBuf,
 }
@@ -73,8 +79,14 @@ pub struct SuiteReport {
 /// Runs all of it.
 pub fn run(options: &SuiteOptions) -> Result<SuiteReport, Trouble> {
     let machine = host::facts()?;
+    let build = options.bench.build();
+    let done = match options.resume {
+        true => Done::read(&options.journal, &build, options.attempts_max)?,
+        false => Done::default(),
+    };
     let mut suite = Suite {
         options,
+        done,
         journal: Journal::open(&options.journal)?,
         report: SuiteReport { event: "run", results: options.journal.clone(), ..SuiteReport::default() },
         begun: Instant::now(),
@@ -86,16 +98,38 @@ pub fn run(options: &SuiteOptions) -> Result<SuiteReport, Trouble> {
         command: options.command.clone(),
         started_unix_s: started.as_secs(),
         gateway: version(&options.bench),
+        build: Some(build),
     }))?;
     for (what, why) in &options.missing {
         suite.skip(what.clone(), why.clone())?;
     }
-    for scenario in &options.scenarios {
-        for window in &scenario.windows {
-            suite.run_window(scenario, window)?;
-        }
+    let plan = suite.plan()?;
+    let whole = plan.iter().map(Planned::duration).sum();
+    let rounds: usize = plan.iter().map(|planned| planned.rounds.len()).sum();
+    eprintln!(
+        "{rounds} measurements in {} windows, about {}; rounds that others disturb are taken again on top",
+        plan.len(),
+        estimate::shown(whole)
+    );
+    for planned in &plan {
+        suite.run_window(planned, whole)?;
     }
     Ok(suite.report)
+}
+
+/// A window with what is left to be measured in it.
+struct Planned<'a> {
+    scenario: &'a Scenario,
+    window: &'a Window,
+    targets: Vec<Target>,
+    /// Round and index of the target, in the order in which they are measured.
+    rounds: Vec<(usize, usize)>,
+}
+
+impl Planned<'_> {
+    fn duration(&self) -> Duration {
+        estimate::duration(self.window) * self.rounds.len() as u32
+    }
 }
 
 /// What the gateway says about itself, if it does.
@@ -107,6 +141,7 @@ fn version(bench: &Bench) -> Option<String> {
 
 struct Suite<'a> {
     options: &'a SuiteOptions,
+    done: Done,
     journal: Journal,
     report: SuiteReport,
     begun: Instant,
@@ -114,25 +149,59 @@ struct Suite<'a> {
     said: HashSet<String>,
 }
 
-impl Suite<'_> {
-    fn run_window(&mut self, scenario: &Scenario, window: &Window) -> Result<(), Trouble> {
-        let record = WindowRecord {
+impl<'a> Suite<'a> {
+    /// All windows in which something is left to be measured. What cannot take part is said to be skipped.
+    fn plan(&mut self) -> Result<Vec<Planned<'a>>, Trouble> {
+        let mut plan = Vec::new();
+        let options = self.options;
+        for scenario in &options.scenarios {
+            for window in &scenario.windows {
+                let targets = self.targets(scenario, window)?;
+                let what = what(window);
+                let rounds = 0..options.rounds.max(window.rounds_min);
+                let all = rounds.flat_map(|round| (0..targets.len()).map(move |target| (round, target)));
+                let is_done = |(round, target): &(usize, usize)| {
+                    let name = &targets[*target].name;
+                    self.done.contains(&scenario.name, &window.name, &what, name, *round)
+                };
+                let (done, rounds): (Vec<_>, Vec<_>) = all.partition(is_done);
+                self.report.resumed += done.len();
+                if !rounds.is_empty() {
+                    plan.push(Planned { scenario, window, targets, rounds });
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn run_window(&mut self, planned: &Planned<'_>, whole: Duration) -> Result<(), Trouble> {
+        let Planned { scenario, window, targets, rounds } = planned;
+        eprintln!(
+            "[{} of about {}] {} {}: {}; {} measurements of {} targets, about {}",
+            estimate::shown(self.begun.elapsed()),
+            estimate::shown(whole),
+            scenario.name,
+            window.name,
+            window.about,
+            rounds.len(),
+            targets.len(),
+            estimate::shown(planned.duration())
+        );
+        self.journal.append(&Record::Window(WindowRecord {
             scenario: scenario.name.clone(),
             window: window.name.clone(),
             about: window.about.clone(),
             connections: window.what.connections(),
-        };
-        self.journal.append(&Record::Window(record))?;
-        let targets = self.targets(scenario, window)?;
-        for round in 0..self.options.rounds.max(window.rounds_min) {
-            for target in &targets {
-                if self.begun.elapsed() >= self.options.time_max {
-                    let what = format!("{} {} {}", scenario.name, window.name, target.name);
-                    self.skip(what, format!("{} s are over", self.options.time_max.as_secs()))?;
-                    continue;
-                }
-                self.take(scenario, window, target, round)?;
+            what: what(window),
+        }))?;
+        for (round, target) in rounds {
+            let target = &targets[*target];
+            if self.begun.elapsed() >= self.options.time_max {
+                let what = format!("{} {} {}", scenario.name, window.name, target.name);
+                self.skip(what, format!("{} s are over", self.options.time_max.as_secs()))?;
+                continue;
             }
+            self.take(scenario, window, target, *round)?;
         }
         Ok(())
     }
@@ -227,6 +296,11 @@ impl Suite<'_> {
         self.report.skipped += 1;
         self.journal.append(&Record::Skipped(SkippedRecord { what, why }))
     }
+}
+
+/// All that a window does.
+fn what(window: &Window) -> String {
+    format!("{:?} x {}, gateway {:?}", window.what, window.processes, window.gateway_flags)
 }
 
 /// A line for people who watch.

@@ -24,6 +24,7 @@ use crate::scenario::memory::ProcessSize;
 use crate::scenario::programs;
 use crate::scenario::programs::Running;
 use crate::scenario::programs::words;
+use crate::scenario::resume;
 use crate::scenario::stalled::Stalled;
 use crate::scenario::target::StartOptions;
 use crate::scenario::target::Target;
@@ -87,6 +88,11 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
 }
 
 impl Bench {
+    /// What tells these programs from those of another build.
+    pub fn build(&self) -> String {
+        resume::build_of([Some(&*self.program), self.gateway.as_deref()].into_iter().flatten())
+    }
+
     /// Where valgrind writes. It is run for one target at a time.
     fn callgrind_out(&self) -> PathBuf {
         self.folder.join("callgrind.out")
