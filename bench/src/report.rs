@@ -12,6 +12,7 @@ use crate::host::Memory;
 use crate::host::Usage;
 use crate::load::Loop;
 use crate::load::Outcome;
+use crate::load::SkewHomes;
 use crate::stats::Latency;
 use crate::stats::LatencySummary;
 use crate::trouble::Trouble;
@@ -166,6 +167,10 @@ pub struct LoadReport {
     pub load_us_per_request: f64,
     /// Load generator and all watched processes together, per answered request.
     pub total_us_per_request: f64,
+    /// Where the connections that took more than their part were at home, if the gateway could be asked.
+    pub skew: Option<SkewHomes>,
+    /// The load generator's own CPU, in percent of a core.
+    pub load_core_percent: f64,
     /// About what other processes took meanwhile, in percent of one core; only when all processes of the run are watched.
     pub others_core_percent: f64,
 }
@@ -228,6 +233,8 @@ impl LoadReport {
             syscalls_per_request: None,
             load_us_per_request,
             total_us_per_request,
+            skew: outcome.skew.clone(),
+            load_core_percent: 100.0 * outcome.own_cpu_ns as f64 / window_ns,
             others_core_percent: 100.0 * others_ns / window_ns,
         }
     }
@@ -345,6 +352,7 @@ mod tests {
             own_cpu_ns: 1_000_000,
             latency: latency.to_pairs(),
             interrupted: false,
+            skew: None,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::scenario::suite::SuiteOptions;
 use crate::scenario::target::Target;
 use crate::scenario::window;
 use crate::scenario::window::Bench;
+use crate::spawn::Spawned;
 use crate::trouble::Trouble;
 
 #[derive(Debug, Args)]
@@ -102,14 +103,10 @@ pub(super) fn run(flags: &RunFlags, bench: &Path, arguments: &[OsString]) -> Res
         if program.is_file() {
             peers.extend(kinds.iter().map(|peer| Target::peer(*peer, program.clone())));
         } else {
-            let hint = if *name == "mosn" {
-                "say where it is: --peer mosn=PATH"
-            } else {
-                "scripts/peers.sh installs it"
-            };
-            missing.push((name.clone(), format!("no {}; {hint}", program.display())));
+            missing.push((name.clone(), format!("no {}; {}", program.display(), hint(name))));
         }
     }
+    let gateway = gateway(flags, bench)?;
     let folder = std::path::absolute(&flags.out).map_err(Trouble::doing("finding the folder of results"))?;
     let report = suite::run(&SuiteOptions {
         scenarios: scenarios(flags)?,
@@ -121,7 +118,8 @@ pub(super) fn run(flags: &RunFlags, bench: &Path, arguments: &[OsString]) -> Res
         time_max: flags.time_max,
         bench: Bench {
             program: bench.into(),
-            gateway: gateway(flags, bench)?,
+            gateway_help: help(bench, gateway.as_deref()),
+            gateway,
             gateway_flags: flags.gateway_flag.clone(),
             folder,
             load_core: flags.load_core,
@@ -164,6 +162,26 @@ fn gateway(flags: &RunFlags, bench: &Path) -> Result<Option<PathBuf>, Trouble> {
     Err(Trouble::Asked(format!("--gateway {}: no such program", program.display())))
 }
 
+/// How a peer that is missing can be had, or why it could not.
+fn hint(name: &str) -> String {
+    if name == "mosn" {
+        return "it cannot be had from package registries; say where it is: --peer mosn=PATH".into();
+    }
+    let why = std::fs::read_to_string(Path::new(PEERS).with_file_name(format!("{name}.why")));
+    why.map_or_else(
+        |_| "scripts/peers.sh installs it".into(),
+        |why| format!("scripts/peers.sh {name}: {}", why.trim()),
+    )
+}
+
+/// What the gateway says about its flags, if it does.
+fn help(bench: &Path, gateway: Option<&Path>) -> String {
+    let Some(gateway) = gateway else { return String::new() };
+    let arguments = ["run", "--help"].map(OsString::from);
+    let Ok(asked) = Spawned::start(bench, "the gateway", gateway, &arguments) else { return String::new() };
+    std::iter::from_fn(|| asked.next_line(HELP_MAX).ok()).map(|line| line + "\n").collect()
+}
+
 /// As one would type it.
 fn command(arguments: &[OsString]) -> String {
     let quoted = arguments.iter().map(|word| {
@@ -173,6 +191,8 @@ fn command(arguments: &[OsString]) -> String {
     std::iter::once("bowline-bench".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
+/// How long a line of the gateway's help is waited for.
+const HELP_MAX: Duration = Duration::from_secs(5);
 /// Where scripts/peers.sh puts them.
 const PEERS: &str = ".peers/bin";
 /// The raw results in their folder.

@@ -51,6 +51,8 @@ pub struct Row {
     pub counters: BTreeMap<String, f64>,
     /// What was started in its last round.
     pub commands: Vec<String>,
+    /// What its last good round says beside figures, each a sentence.
+    pub remarks: Vec<String>,
 }
 
 /// A figure of a measurement.
@@ -75,6 +77,7 @@ pub enum Metric {
     WaitsPerRequest,
     Threads,
     ThreadsChanged,
+    Moves,
     Descriptors,
     Pss,
     Anonymous,
@@ -97,7 +100,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order of a table.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::SyscallsPerRequest,
         Self::InstructionsPerRequest,
         Self::FirstLevelMisses,
@@ -116,6 +119,7 @@ impl Metric {
         Self::WaitsPerRequest,
         Self::Threads,
         Self::ThreadsChanged,
+        Self::Moves,
         Self::Descriptors,
         Self::Pss,
         Self::Anonymous,
@@ -157,6 +161,7 @@ impl Metric {
             Self::WaitsPerRequest => "waits/request",
             Self::Threads => "threads",
             Self::ThreadsChanged => "threads that came or went",
+            Self::Moves => "moves",
             Self::Descriptors => "descriptors",
             Self::Pss => "PSS MiB",
             Self::Anonymous => "anonymous MiB",
@@ -185,6 +190,7 @@ impl Metric {
             | Self::InstructionsPerRequest
             | Self::Threads
             | Self::ThreadsChanged
+            | Self::Moves
             | Self::Descriptors
             | Self::StalledAnswered
             | Self::StalledClosed
@@ -248,6 +254,7 @@ impl Metric {
             Self::WaitsPerRequest => own("waits_per_request"),
             Self::Threads => own("threads"),
             Self::ThreadsChanged => own("threads_changed"),
+            Self::Moves => moves(record),
             Self::Descriptors => own("descriptors"),
             Self::Pss => mib(own("pss_bytes")),
             Self::Anonymous => mib(own("anonymous_bytes")),
@@ -271,6 +278,15 @@ impl Metric {
             Self::CpuPerConnection => number("/us_per_connection"),
         }
     }
+}
+
+/// How many connections moved while others carried more than their part: whatever counter of the target says so. Nothing if
+/// it counts no moves.
+fn moves(record: &MeasuredRecord) -> Option<f64> {
+    record.result["skew"].as_object()?;
+    let says = |name: &str| name.split('_').any(|word| word.starts_with("move"));
+    let moves = record.counters.iter().filter(|(name, _)| says(name));
+    moves.map(|(_, count)| *count).reduce(|a, b| a + b)
 }
 
 /// Whether system calls or instructions were counted, instead of CPU and latency.
@@ -379,6 +395,7 @@ impl Row {
             metrics: Metric::ALL.into_iter().filter_map(spread).collect(),
             curve: curve(&good),
             counters: counters(&good),
+            remarks: good.last().map(|record| remarks(record)).unwrap_or_default(),
             commands: rounds.last().map(|record| record.commands.clone()).unwrap_or_default(),
         }
     }
@@ -402,6 +419,36 @@ fn curve(rounds: &[&MeasuredRecord]) -> Vec<(f64, f64)> {
     }
     let median = |(percentile, values): (f64, Vec<f64>)| Some((percentile, Spread::of(&values)?.median));
     by_percentile.into_iter().filter_map(median).collect()
+}
+
+/// Where busy connections were at home, how busy each program was then, and who allocated.
+fn remarks(record: &MeasuredRecord) -> Vec<String> {
+    let result = &record.result;
+    let mut remarks = Vec::new();
+    if let (Some(before), Some(after)) = (homes(&result["skew"]["before"]), homes(&result["skew"]["after"])) {
+        remarks.push(format!("busy connections at home on {before} before, {after} after"));
+    }
+    if record.scenario == "skew" {
+        let percent = |value: &Value| value.as_f64().map_or_else(|| "?".into(), |it| format!("{it:.0} %"));
+        let process = |at: usize| percent(&result["processes_cpu"][at]["core_percent"]);
+        let load = percent(&result["load_core_percent"]);
+        let (own, backend) = (process(0), process(record.processes));
+        remarks.push(format!("of a core: target {own}, backend {backend}, load generator {load}"));
+    }
+    if let Some(callers) = result["counted"]["allocated_by"].as_array().filter(|callers| !callers.is_empty())
+    {
+        let caller = |one: &Value| Some(format!("{} x `{}`", one[1].as_u64()?, one[0].as_str()?));
+        let answered = &result["counted"]["answered"];
+        let callers = callers.iter().filter_map(caller).collect::<Vec<_>>().join(", ");
+        remarks.push(format!("allocations over {answered} answers, most of them by: {callers}"));
+    }
+    remarks
+}
+
+/// `reactor 0: 100, reactor 1: 3`.
+fn homes(counts: &Value) -> Option<String> {
+    let counts = counts.as_object()?.iter();
+    Some(counts.map(|(reactor, count)| format!("reactor {reactor}: {count}")).collect::<Vec<_>>().join(", "))
 }
 
 fn counters(rounds: &[&MeasuredRecord]) -> BTreeMap<String, f64> {

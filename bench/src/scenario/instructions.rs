@@ -37,12 +37,14 @@ pub const VALGRIND: &str = "valgrind";
 /// Begins or ends the count of a process.
 pub fn switch(pid: u32, on: bool) -> Result<(), Trouble> {
     let arguments = ["-i", if on { "on" } else { "off" }, &pid.to_string()].map(OsString::from);
-    let status = Command::new(CONTROL).args(arguments).stdout(Stdio::null()).stdin(Stdio::null()).status();
-    let status = status.map_err(Trouble::doing(format!("starting {CONTROL}")))?;
-    if status.success() {
+    let output = Command::new(CONTROL).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(Trouble::doing(format!("starting {CONTROL}")))?;
+    if output.status.success() {
         return Ok(());
     }
-    Err(Trouble::Broken(format!("{CONTROL} could not reach process {pid}: does it run below valgrind?")))
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().next().unwrap_or_default();
+    Err(Trouble::Broken(format!("{CONTROL} did not reach process {pid}: {said}")))
 }
 
 /// What was executed between the marks, per answered request.

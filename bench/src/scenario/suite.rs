@@ -157,6 +157,7 @@ impl<'a> Suite<'a> {
         for scenario in &options.scenarios {
             for window in &scenario.windows {
                 let targets = self.targets(scenario, window)?;
+                self.say_unknown_flags(scenario, window, &targets)?;
                 let what = what(window);
                 let rounds = 0..options.rounds.max(window.rounds_min);
                 let all = rounds.flat_map(|round| (0..targets.len()).map(move |target| (round, target)));
@@ -172,6 +173,22 @@ impl<'a> Suite<'a> {
             }
         }
         Ok(plan)
+    }
+
+    /// A flag that this gateway does not have changes what the window says.
+    fn say_unknown_flags(
+        &mut self,
+        scenario: &Scenario,
+        window: &Window,
+        targets: &[Target],
+    ) -> Result<(), Trouble> {
+        for flag in &window.gateway_flags_if_known {
+            if targets.iter().any(Target::is_gateway) && !self.options.bench.knows(flag) {
+                let what = format!("{flag} in {} {}", scenario.name, window.name);
+                self.skip(what, "this gateway has no such flag, so it is measured without".into())?;
+            }
+        }
+        Ok(())
     }
 
     fn run_window(&mut self, planned: &Planned<'_>, whole: Duration) -> Result<(), Trouble> {
@@ -300,7 +317,8 @@ impl<'a> Suite<'a> {
 
 /// All that a window does.
 fn what(window: &Window) -> String {
-    format!("{:?} x {}, gateway {:?}", window.what, window.processes, window.gateway_flags)
+    let flags = [&window.gateway_flags[..], &window.gateway_flags_if_known].concat();
+    format!("{:?} x {}, gateway {flags:?}", window.what, window.processes)
 }
 
 /// A line for people who watch.

@@ -41,6 +41,8 @@ pub struct Bench {
     pub gateway: Option<PathBuf>,
     /// Flags of every gateway.
     pub gateway_flags: Vec<String>,
+    /// What it says about its flags.
+    pub gateway_help: String,
     /// Where configurations of peers are written.
     pub folder: PathBuf,
     /// The load generator's core.
@@ -88,6 +90,12 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
 }
 
 impl Bench {
+    /// Whether the gateway has a flag, by its help; `--flag=value` is known when `--flag` is.
+    pub fn knows(&self, flag: &str) -> bool {
+        let name = flag.split('=').next().unwrap_or(flag);
+        self.gateway_help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == name)
+    }
+
     /// What tells these programs from those of another build.
     pub fn build(&self) -> String {
         resume::build_of([Some(&*self.program), self.gateway.as_deref()].into_iter().flatten())
@@ -105,7 +113,9 @@ impl Bench {
         upstream: std::net::SocketAddr,
         connections_max: Option<usize>,
     ) -> Result<Vec<Running>, Trouble> {
-        let flags = [&window.gateway_flags[..], &self.gateway_flags].concat();
+        let known = window.gateway_flags_if_known.iter().filter(|flag| self.knows(flag)).cloned();
+        let flags: Vec<_> =
+            window.gateway_flags.iter().cloned().chain(known).chain(self.gateway_flags.clone()).collect();
         target.start(&StartOptions {
             bench: &self.program,
             gateway: self.gateway.as_deref(),
@@ -158,7 +168,8 @@ fn measure_load(
         disturbed: load.duration >= JUDGED_MIN && others > OTHERS_PERCENT_MAX && load.counting.is_none(),
         processes: running.len(),
         commands,
-        counters: counters.filter(|(_, value)| *value != 0.0).collect(),
+        // That nothing moved is worth a line; that nothing else happened is not.
+        counters: counters.filter(|(name, value)| *value != 0.0 || name.contains("move")).collect(),
         result,
     };
     stop(running, backend)?;
