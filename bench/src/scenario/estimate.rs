@@ -19,7 +19,7 @@ pub fn duration(window: &Window) -> Duration {
                 MEMORY_SETTLES + polled.unwrap_or_default() + CONNECTION_MEMORY * *connections as u32
             }
             // Memory is often given back before it must be.
-            What::Churn { total, rest, .. } => CONNECTION_CHURN * *total as u32 + *rest / 2,
+            What::Churn { total, rest, .. } => CONNECTION_CHURN * *total as u32 + *rest * 2 / 3,
         }
 }
 
@@ -46,7 +46,7 @@ const STARTED: Duration = Duration::from_millis(400);
 const CONNECTION: Duration = Duration::from_micros(150);
 const CONNECTION_BELOW_VALGRIND: Duration = Duration::from_micros(400);
 const CONNECTION_MEMORY: Duration = Duration::from_micros(300);
-const CONNECTION_CHURN: Duration = Duration::from_micros(100);
+const CONNECTION_CHURN: Duration = Duration::from_micros(120);
 const MEMORY_SETTLES: Duration = Duration::from_secs(4);
 
 #[cfg(test)]

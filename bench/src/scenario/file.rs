@@ -45,6 +45,8 @@ pub struct Window {
     pub targets: Option<Vec<String>>,
     /// At least so many rounds.
     pub rounds_min: usize,
+    /// At most so many: of what hardly differs from round to round.
+    pub rounds_max: usize,
 }
 
 /// What is done in a window.
@@ -281,6 +283,8 @@ struct WindowText {
     targets: Option<Vec<String>>,
     #[serde(default = "one")]
     rounds: usize,
+    #[serde(default = "default_rounds_max")]
+    rounds_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -299,6 +303,10 @@ const fn default_bytes() -> usize {
 
 const fn one() -> usize {
     1
+}
+
+const fn default_rounds_max() -> usize {
+    ROUNDS_MAX
 }
 
 /// With the scenarios' own, what makes all of them fit into an hour.
@@ -320,6 +328,7 @@ impl WindowText {
         within("connections", self.connections, 1_000_000)?;
         within("processes", self.processes, 64)?;
         within("rounds", self.rounds, ROUNDS_MAX)?;
+        within("rounds_max", self.rounds_max, ROUNDS_MAX)?;
         let what = match self.what {
             WhatText::Load => What::Load(self.load()?),
             WhatText::Memory => {
@@ -360,6 +369,7 @@ impl WindowText {
             peers: self.peers,
             targets: self.targets,
             rounds_min: self.rounds,
+            rounds_max: self.rounds_max,
         })
     }
 

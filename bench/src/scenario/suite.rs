@@ -159,7 +159,7 @@ impl<'a> Suite<'a> {
                 let targets = self.targets(scenario, window)?;
                 self.say_unknown_flags(scenario, window, &targets)?;
                 let what = what(window);
-                let rounds = 0..options.rounds.max(window.rounds_min);
+                let rounds = 0..options.rounds.min(window.rounds_max).max(window.rounds_min);
                 let all = rounds.flat_map(|round| (0..targets.len()).map(move |target| (round, target)));
                 let is_done = |(round, target): &(usize, usize)| {
                     let name = &targets[*target].name;
