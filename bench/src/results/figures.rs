@@ -380,9 +380,6 @@ impl Row {
     fn of(target: String, rounds: &[&MeasuredRecord]) -> Self {
         let good: Vec<_> = rounds.iter().copied().filter(|record| record.ok).collect();
         let bad = rounds.iter().filter(|record| !record.ok);
-        let reason = |record: &&MeasuredRecord| {
-            record.trouble.clone().unwrap_or_else(|| "an answer was lost or wrong".to_owned())
-        };
         let spread = |metric: Metric| {
             let values: Option<Vec<f64>> = good.iter().map(|record| metric.of(record)).collect();
             Some((metric, Spread::of(&values?)?))
@@ -391,7 +388,7 @@ impl Row {
             target,
             rounds: good.len(),
             disturbed: good.iter().filter(|record| record.disturbed).count(),
-            broken: bad.map(reason).collect(),
+            broken: bad.map(|record| record.why_broken()).collect(),
             metrics: Metric::ALL.into_iter().filter_map(spread).collect(),
             curve: curve(&good),
             counters: counters(&good),

@@ -323,10 +323,10 @@ fn what(window: &Window) -> String {
 
 /// A line for people who watch.
 fn tell(record: &MeasuredRecord, again: bool) {
-    let what = match (&record.trouble, record.ok) {
-        (Some(trouble), _) => format!("BROKEN: {trouble}"),
-        (None, false) => "BROKEN: an answer was lost or wrong".to_owned(),
-        (None, true) => window::headline(record.processes, &record.result),
+    let what = if record.ok {
+        window::headline(record.processes, &record.result)
+    } else {
+        format!("BROKEN: {}", record.why_broken())
     };
     let disturbed = match (record.disturbed, again) {
         (true, true) => " (disturbed: once more)",
