@@ -140,7 +140,7 @@ fn both_modes_of_the_gateway_take_part_in_every_kind_of_window() {
     let scenarios = ["small_rpc", "heartbeats", "idle", "churn", "slow_readers", "skew"];
     let flags = ["--rounds", "1", "--gateway", &gateway, "--target", "raw", "--target", "tokio"];
     let report = assert_ran(&run(&folder, &[&scenarios[..], &flags].concat()));
-    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &(2 * 15).into()), "{report}");
+    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &(2 * 17).into()), "{report}");
     let measured = folder.measured();
     let of = |window: &'static str| measured.iter().filter(move |record| record["window"] == window);
     assert!(of("bolt").all(|record| record["result"]["bytes_per_connection"].is_number()));
@@ -249,16 +249,25 @@ fn instructions_are_counted_where_that_can_be_done() {
         return;
     }
     let folder = Folder::new("instructions");
-    let report = assert_ran(&run(&folder, &["instructions", "--rounds", "1", "--target", "relay-epoll"]));
-    assert_eq!((&report["measured"], &report["broken"]), (&5.into(), &0.into()));
+    // A short window would end before valgrind has translated what runs in it.
+    let scenario = folder.0.join("few.toml");
+    let window = "connections = 4\nin_flight = 1\ninstructions = true\nrounds_max = 1\nwarmup_seconds = 0.1";
+    let text = format!(
+        "about = \"\"\ntargets = [\"relay-epoll\"]\n[[window]]\nname = \"c\"\nabout = \"\"\n{window}\n"
+    );
+    fs::write(&scenario, text).expect("it can be written");
+    let (scenario, out) = (scenario.to_string_lossy(), folder.0.to_string_lossy().into_owned());
+    let report =
+        assert_ran(&bench(&["run", &scenario, "--rounds", "3", "--backend-core", "0", "--out", &out]));
+    assert_eq!((&report["measured"], &report["broken"]), (&1.into(), &0.into()), "one round is enough");
     for record in folder.measured() {
         let counted = &record["result"]["counted"];
         // A relay looks at a frame's length at least, on the way there and back.
         assert!(counted["instructions_per_request"].as_f64() > Some(20.0), "{record}");
-        assert!(counted["allocations_per_request"].as_f64() < Some(100.0), "{record}");
+        assert!(counted["answered"].as_u64() > Some(0), "{record}");
+        assert!(counted["allocations_per_request"].is_number(), "{record}");
         assert!(record["commands"][0].as_str().is_some_and(|it| it.starts_with("valgrind ")), "{record}");
     }
-    let out = folder.0.to_string_lossy().into_owned();
     assert_ran(&bench(&["report", &out]));
     let page = folder.read("report.md");
     assert!(page.contains("| target | instructions/request | first-level misses/request |"), "{page}");

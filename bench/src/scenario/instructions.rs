@@ -69,16 +69,25 @@ pub fn read(out: &Path, answered: u64) -> Result<Counted, Trouble> {
     let doing = || format!("reading {}", out.display());
     let text = std::fs::read_to_string(out).map_err(Trouble::doing(doing()))?;
     std::fs::remove_file(out).map_err(Trouble::doing(doing()))?;
-    counted(&text, answered).ok_or_else(|| Trouble::Broken(format!("{} has no totals", out.display())))
+    counted(&text, answered).ok_or_else(|| {
+        Trouble::Broken(format!(
+            "{} has no totals, or {answered} requests were answered meanwhile",
+            out.display()
+        ))
+    })
 }
 
+/// Nothing where no request was answered: there is nothing that it could be divided by.
 fn counted(text: &str, answered: u64) -> Option<Counted> {
+    if answered == 0 {
+        return None;
+    }
     let totals = totals(text)?;
     let mut allocated_by: Vec<_> = allocations(text).into_iter().collect();
     allocated_by.sort_by(|(a_name, a), (b_name, b)| b.cmp(a).then_with(|| a_name.cmp(b_name)));
     let allocations: u64 = allocated_by.iter().map(|(_, count)| count).sum();
     allocated_by.truncate(CALLERS_MAX);
-    let per_request = |count: u64| count as f64 / (answered as f64).max(1.0);
+    let per_request = |count: u64| count as f64 / answered as f64;
     let sum = |events: &[&str]| per_request(events.iter().filter_map(|event| totals.get(event)).sum());
     Some(Counted {
         answered,
@@ -161,6 +170,7 @@ mod tests {
         {
             assert_eq!(counted(wrong, 1), None, "{wrong:?}");
         }
+        assert_eq!(counted(OUT, 0), None, "no request was answered");
     }
 
     #[test]
