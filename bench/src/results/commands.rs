@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn folders_of_one_machine_are_not_shown() {
         for (text, shown) in [
-            ("/home/a/target/release/bowline run --listen x", "bowline run --listen x"),
-            ("nginx -p /home/a/nginx -c /home/a/nginx/nginx.conf", "nginx -p nginx -c nginx.conf"),
-            ("traefik --configFile=/home/a/traefik.yaml", "traefik --configFile=traefik.yaml"),
-            ("'no /home/a/b'", "'no b'"),
+            ("/srv/a/target/release/bowline run --listen x", "bowline run --listen x"),
+            ("nginx -p /srv/a/nginx -c /srv/a/nginx/nginx.conf", "nginx -p nginx -c nginx.conf"),
+            ("traefik --configFile=/srv/a/traefik.yaml", "traefik --configFile=traefik.yaml"),
+            ("'no /srv/a/b'", "'no b'"),
             ("reading /proc/1/stat of bench-results/x", "reading /proc/1/stat of bench-results/x"),
         ] {
             assert_eq!(portable(text), shown);
