@@ -26,6 +26,8 @@ pub mod http;
 
 pub mod http1;
 
+pub mod websocket;
+
 pub mod testing;
 
 pub mod properties;
