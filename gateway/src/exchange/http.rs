@@ -30,6 +30,9 @@ pub struct Work {
     pub head: HeadDecoder,
     /// How far the response is.
     pub response: Response,
+    /// The request may be sent again: nothing of it was written, or it only reads and was written to a connection that may
+    /// have been stale.
+    pub may_repeat: bool,
     /// Some byte of the response has come.
     pub answered: bool,
     /// The server keeps the connection after this response.
@@ -38,7 +41,7 @@ pub struct Work {
     pub interims: u8,
     /// Bytes that may be sent to the owner; a piece may overdraw it.
     pub credit: i64,
-    /// Bytes that were written and not given back as credit yet.
+    /// What the owner's pieces took of its credit and was not given back yet.
     pub owed_bytes: u32,
     /// Where trailers are read into.
     pub trailers: HttpHead,
@@ -66,6 +69,7 @@ impl Default for Work {
             request_ended: false,
             head: HeadDecoder::default(),
             response: Response::Head,
+            may_repeat: true,
             answered: false,
             keep_alive: false,
             interims: 0,
@@ -91,6 +95,8 @@ pub struct HttpLoad {
     pub drain: Option<Drain>,
     /// Since when, and how many bytes, input is thrown away so that the client can read its answer.
     pub lingering: Option<(Time, u64)>,
+    /// The client has not taken an answer that is over: since when, and how much of it was written since.
+    pub backlog: Option<(Time, u64)>,
 }
 
 impl HttpLoad {
@@ -100,6 +106,7 @@ impl HttpLoad {
             && self.exchange.is_none()
             && self.drain.is_none()
             && self.lingering.is_none()
+            && self.backlog.is_none()
     }
 }
 
@@ -128,7 +135,7 @@ pub struct HttpExchange {
     pub response_ended: bool,
     /// How the answer's body is framed here.
     pub length: BodyLength,
-    /// Bytes of the answer that were written and not given back as credit yet.
+    /// What the answer's pieces took of the server's credit and was not given back yet.
     pub owed_bytes: u32,
     /// The cluster it went to.
     pub cluster: u16,
@@ -136,9 +143,13 @@ pub struct HttpExchange {
     pub route: Option<u16>,
     /// The first byte of the request.
     pub began: Time,
-    /// When the head of the answer must be there.
+    /// When the head of the answer must be there; the time runs from the end of the request, or from when the server
+    /// last took some of it.
     pub deadline: Time,
-    /// The window over which the body's rate is measured: since when, and how many bytes came.
+    /// How long the server has for that.
+    pub timeout_ms: u64,
+    /// The window over which a body's rate is measured: since when, and how many bytes of the request came, or of the answer
+    /// were taken.
     pub window: (Time, u64),
     /// The status of the answer.
     pub status: u16,

@@ -31,7 +31,9 @@ use crate::worker::Worker;
 
 use super::super::state::{Kind, State, freeze, thaw};
 use super::super::tunnel::Tunnel;
-use super::part::{Part, take_part, window_bytes, with_scratch, write_end, write_piece};
+use super::part::{
+    Part, cost_of, take_part, take_settled, window_bytes, with_scratch, write_end, write_piece,
+};
 
 /// One connection to a server.
 ///
@@ -88,11 +90,8 @@ impl HttpUpstream {
             self.leaving = Some(CloseReason::Drain);
         }
         self.arm(context.now.after_ms(u64::from(self.idle_ms)), context);
-        if self.work.is_some() {
-            self.write_request(context);
-        } else if self.leaving.is_none() {
-            self.rest(context);
-        }
+        // Where its request has not come yet it is on its way, so nobody else may be given this connection.
+        self.write_request(context);
     }
 
     /// Nothing was written: the request goes back.
@@ -112,7 +111,9 @@ impl HttpUpstream {
         mut message: Box<Message>,
         context: &mut Context<'_, A>,
     ) {
-        if self.closed || self.leaving.is_some() || self.work.is_some() {
+        // One that was opened while the gateway drains carries the request that it was opened for.
+        let leaves = self.leaving.is_some() && self.served > 0;
+        if self.closed || leaves || self.work.is_some() {
             return context.send(from, Mail::HttpUnsent { message, why: Failure::ConnectFailed });
         }
         let kept = self.is_open || message.body.as_mut().is_none_or(|piece| context.keep(piece));
@@ -158,8 +159,8 @@ impl HttpUpstream {
             context.send(work.owner, Mail::Credit { bytes: window_bytes(context.local) });
         }
         // RFC 9110 section 9.2.2: only what is idempotent may be sent again by itself, and a body is not kept for that.
-        let may_repeat = self.served > 0 && !has_body && work.request_ended && is_idempotent(work.method);
-        if may_repeat || message.head.upgrade().is_some() {
+        work.may_repeat = self.served > 0 && !has_body && work.request_ended && is_idempotent(work.method);
+        if work.may_repeat || message.head.upgrade().is_some() {
             work.request = Some(message);
         } else {
             context.local.keep_message(message);
@@ -185,6 +186,7 @@ impl HttpUpstream {
         let written = match piece {
             Some(piece) => {
                 context.local.shard().add(Count::UpstreamWrittenBytes, piece.len() as u64);
+                work.owed_bytes = work.owed_bytes.saturating_add(cost_of(&piece));
                 write_piece(work.length, piece, ends, context)
             }
             None => write_end(work.length, trailers.as_deref(), context),
@@ -196,13 +198,11 @@ impl HttpUpstream {
     }
 
     fn on_flushed<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
-        let window = window_bytes(context.local);
         let Some(work) = self.work.as_mut().filter(|work| !work.request_ended) else {
             return context.watch_output(false);
         };
-        work.owed_bytes = work.owed_bytes.saturating_add(u32::try_from(written).unwrap_or(u32::MAX));
-        if queued == 0 || work.owed_bytes >= window / 4 {
-            let bytes = std::mem::take(&mut work.owed_bytes);
+        let bytes = take_settled(&mut work.owed_bytes, written, queued);
+        if bytes > 0 {
             context.send(work.owner, Mail::Credit { bytes });
         }
     }
@@ -326,7 +326,7 @@ impl HttpUpstream {
                 }
             }
             Ok(Part::Piece { piece, ends }) => {
-                work.credit -= piece.len() as i64;
+                work.credit -= i64::from(cost_of(&piece));
                 (message.body, message.ends) = (Some(piece), ends);
             }
             Ok(Part::End) if work.trailers.fields_len() == 0 => message.ends = true,
@@ -368,7 +368,7 @@ impl HttpUpstream {
                 return false;
             }
             Ok(Part::Piece { piece, ends }) => {
-                work.credit -= piece.len() as i64;
+                work.credit -= i64::from(cost_of(&piece));
                 context.send(work.owner, Mail::HttpBody { piece, ends });
                 if ends {
                     self.finish(context);
@@ -471,7 +471,7 @@ impl HttpUpstream {
             Mail::Cancel { .. } => self.on_owner_gone(from, context),
             Mail::Drain { .. } => {
                 self.leaving.get_or_insert(CloseReason::Drain);
-                if self.work.is_none() && self.is_open {
+                if self.work.is_none() && self.is_open && self.served > 0 {
                     self.close(CloseReason::Drain, context);
                 }
             }
@@ -504,7 +504,7 @@ impl HttpUpstream {
         if matches!(work.response, Response::Ended) {
             return;
         }
-        match work.request.take().filter(|_| !work.answered) {
+        match work.request.take().filter(|_| work.may_repeat && !work.answered) {
             Some(mut message) => {
                 message.place = work.place.take();
                 message.fresh = self.is_open;

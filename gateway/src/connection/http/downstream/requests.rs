@@ -15,7 +15,7 @@ use crate::worker::Proxy;
 
 use super::super::super::dial;
 use super::super::super::state::State;
-use super::super::part::{Part, take_part};
+use super::super::part::{Part, cost_of, take_part};
 use super::super::reply::Reply;
 use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_PIPELINE};
 
@@ -40,7 +40,7 @@ impl HttpDownstream {
         context.local.shard().add(Count::DownstreamReadBytes, read as u64);
         if let Some(exchange) = self.exchange() {
             exchange.bytes_in += read as u64;
-            exchange.window.1 += read as u64;
+            exchange.window.1 += if exchange.answered { 0 } else { read as u64 };
         }
     }
 
@@ -157,12 +157,11 @@ impl HttpDownstream {
             context.local.keep_message(message);
             return self.answer_failure(Failure::NoRoute, None, context);
         };
-        let now = context.now;
         if let Some(exchange) = self.exchange() {
             exchange.cluster = target.cluster;
-            exchange.deadline = now.after_ms(target.timeout_ms);
+            exchange.timeout_ms = target.timeout_ms;
         }
-        self.arm(now.after_ms(target.timeout_ms), context);
+        self.await_answer(context);
         self.send(message, context);
         if needs_continue && self.exchange().is_some_and(|exchange| exchange.upstream.is_some()) {
             // RFC 9110 section 10.1.1: the server is asked with the body that follows.
@@ -206,7 +205,7 @@ impl HttpDownstream {
                 return false;
             }
             Ok(Part::Piece { piece, ends }) => {
-                exchange.credit -= piece.len() as i64;
+                exchange.credit -= i64::from(cost_of(&piece));
                 exchange.request_ended = ends;
                 context.send(upstream, Mail::HttpBody { piece, ends });
             }
@@ -220,6 +219,9 @@ impl HttpDownstream {
                 self.refuse_body(fault, context);
                 return false;
             }
+        }
+        if self.exchange().is_some_and(|exchange| exchange.request_ended) {
+            self.await_answer(context);
         }
         self.finish_if_done(context);
         true
@@ -237,8 +239,13 @@ impl HttpDownstream {
     pub(super) fn on_credit<A: Proxy>(&mut self, bytes: u32, context: &mut Context<'_, A>) {
         let Some(exchange) = self.exchange() else { return };
         exchange.credit += i64::from(bytes);
-        exchange.window = (context.now, 0);
-        if exchange.credit > 0 {
+        let goes_on = exchange.credit > 0;
+        self.await_answer(context);
+        if goes_on && self.paused & PAUSED_BY_CREDIT != 0 {
+            if let Some(exchange) = self.exchange().filter(|exchange| !exchange.answered) {
+                // Only now has the client a chance to send anything.
+                exchange.window = (context.now, 0);
+            }
             let body_ms = context.local.shared.plan.timeouts.http_body_ms;
             self.arm(context.now.after_ms(body_ms), context);
             self.resume(PAUSED_BY_CREDIT, context);
@@ -291,6 +298,7 @@ impl HttpExchange {
             route: None,
             began,
             deadline: now,
+            timeout_ms: 0,
             window: (now, 0),
             status: 0,
             bytes_in: 0,
