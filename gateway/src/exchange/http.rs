@@ -18,6 +18,8 @@ pub struct Work {
     pub owner: Address,
     /// The request until it is written, and afterwards while it may have to be sent again or compared with.
     pub request: Option<Box<Message>>,
+    /// Its number there.
+    pub key: u32,
     /// Its room at the endpoint.
     pub place: Option<Place>,
     /// Its method, which decides whether the response has a body.
@@ -62,6 +64,7 @@ impl Default for Work {
     fn default() -> Work {
         Work {
             owner: Address::OUTSIDE,
+            key: 0,
             request: None,
             place: None,
             method: Method::Get,
@@ -115,6 +118,8 @@ impl HttpLoad {
 pub struct HttpExchange {
     /// The server's connection; nothing for what this side answers, and while a filter holds the request.
     pub upstream: Option<Address>,
+    /// The number under which that knows the request.
+    pub key: u32,
     /// The request while a filter holds it, and when it goes on.
     pub held: Option<(Box<Message>, Time)>,
     /// The method.

@@ -121,7 +121,7 @@ impl HttpUpstream {
             return context.send(from, Mail::HttpUnsent { message, why: Failure::MemoryCeiling });
         }
         let mut work = context.local.take_work();
-        work.owner = from;
+        (work.owner, work.key) = (from, message.key);
         work.place = message.place.take();
         work.method = message.head.method();
         work.length = message.head.body;
@@ -156,7 +156,8 @@ impl HttpUpstream {
             };
         if !work.request_ended {
             context.watch_output(true);
-            context.send(work.owner, Mail::Credit { bytes: window_bytes(context.local) });
+            let bytes = window_bytes(context.local);
+            context.send(work.owner, Mail::HttpCredit { key: work.key, bytes });
         }
         // RFC 9110 section 9.2.2: only what is idempotent may be sent again by itself, and a body is not kept for that.
         work.may_repeat = self.served > 0 && !has_body && work.request_ended && is_idempotent(work.method);
@@ -173,11 +174,13 @@ impl HttpUpstream {
 
     fn on_body<A: Proxy>(
         &mut self,
-        from: Address,
+        of: (Address, u32),
         part: (Option<Piece>, Option<Box<HttpHead>>, bool),
         context: &mut Context<'_, A>,
     ) {
-        let Some(work) = self.work.as_mut().filter(|work| work.owner == from && !work.request_ended) else {
+        let Some(work) =
+            self.work.as_mut().filter(|work| (work.owner, work.key) == of && !work.request_ended)
+        else {
             return;
         };
         let (piece, trailers, ends) = part;
@@ -203,13 +206,13 @@ impl HttpUpstream {
         };
         let bytes = take_settled(&mut work.owed_bytes, written, queued);
         if bytes > 0 {
-            context.send(work.owner, Mail::Credit { bytes });
+            context.send(work.owner, Mail::HttpCredit { key: work.key, bytes });
         }
     }
 
-    fn on_credit<A: Proxy>(&mut self, from: Address, bytes: u32, context: &mut Context<'_, A>) {
+    fn on_credit<A: Proxy>(&mut self, of: (Address, u32), bytes: u32, context: &mut Context<'_, A>) {
         let window = i64::from(window_bytes(context.local));
-        let Some(work) = self.work.as_mut().filter(|work| work.owner == from) else { return };
+        let Some(work) = self.work.as_mut().filter(|work| (work.owner, work.key) == of) else { return };
         if work.credit <= 0 {
             context.set_reading(true);
         }
@@ -269,7 +272,7 @@ impl HttpUpstream {
     }
 
     /// A 1xx: passed on, but for the 100 that this side answered itself.
-    fn on_interim<A: Proxy>(&mut self, message: Box<Message>, context: &mut Context<'_, A>) -> bool {
+    fn on_interim<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) -> bool {
         let work = self.work.as_mut().expect("a head came");
         work.interims += 1;
         if work.interims > INTERIMS_MAX {
@@ -278,7 +281,10 @@ impl HttpUpstream {
         }
         match message.head.status() {
             100 => context.local.keep_message(message),
-            _ => context.send(work.owner, Mail::HttpResponse { message }),
+            _ => {
+                message.key = work.key;
+                context.send(work.owner, Mail::HttpResponse { message });
+            }
         }
         true
     }
@@ -293,7 +299,7 @@ impl HttpUpstream {
             self.fail(Failure::BadResponse, CloseReason::ResponseMalformed, context);
             return false;
         }
-        message.ends = true;
+        (message.ends, message.key) = (true, work.key);
         let (owner, place) = (work.owner, work.place.take());
         context.send(owner, Mail::HttpResponse { message });
         self.link.shut();
@@ -311,6 +317,7 @@ impl HttpUpstream {
         let limits = context.local.shared.http_limits;
         let work = self.work.as_mut().expect("a head came");
         work.keep_alive = message.head.keep_alive;
+        message.key = work.key;
         if let Some(seconds) = message.head.keep_alive_timeout_s {
             // A second less than the server said, so that it is not closed under a request.
             self.idle_ms = self.idle_ms.min(seconds.saturating_sub(1).saturating_mul(1_000).max(500));
@@ -342,7 +349,7 @@ impl HttpUpstream {
         work.response = if ended { Response::Ended } else { Response::Body(body) };
         context.send(work.owner, Mail::HttpResponse { message });
         if trailers.is_some() {
-            context.send(work.owner, Mail::HttpEnd { trailers });
+            context.send(work.owner, Mail::HttpEnd { key: work.key, trailers });
         }
         if ended {
             self.finish(context);
@@ -369,7 +376,7 @@ impl HttpUpstream {
             }
             Ok(Part::Piece { piece, ends }) => {
                 work.credit -= i64::from(cost_of(&piece));
-                context.send(work.owner, Mail::HttpBody { piece, ends });
+                context.send(work.owner, Mail::HttpBody { key: work.key, piece, ends });
                 if ends {
                     self.finish(context);
                 }
@@ -387,7 +394,7 @@ impl HttpUpstream {
         let Some(work) = &mut self.work else { return };
         let has_trailers = work.trailers.fields_len() > 0;
         let trailers = has_trailers.then(|| Box::new(std::mem::take(&mut work.trailers)));
-        context.send(work.owner, Mail::HttpEnd { trailers });
+        context.send(work.owner, Mail::HttpEnd { key: work.key, trailers });
         self.finish(context);
     }
 
@@ -465,9 +472,11 @@ impl HttpUpstream {
     fn on_mail<A: Proxy>(&mut self, from: Address, mail: Mail, context: &mut Context<'_, A>) {
         match mail {
             Mail::HttpRequest { message } => self.on_request(from, message, context),
-            Mail::HttpBody { piece, ends } => self.on_body(from, (Some(piece), None, ends), context),
-            Mail::HttpEnd { trailers } => self.on_body(from, (None, trailers, true), context),
-            Mail::Credit { bytes } => self.on_credit(from, bytes, context),
+            Mail::HttpBody { key, piece, ends } => {
+                self.on_body((from, key), (Some(piece), None, ends), context);
+            }
+            Mail::HttpEnd { key, trailers } => self.on_body((from, key), (None, trailers, true), context),
+            Mail::HttpCredit { key, bytes } => self.on_credit((from, key), bytes, context),
             Mail::Cancel { .. } => self.on_owner_gone(from, context),
             Mail::Drain { .. } => {
                 self.leaving.get_or_insert(CloseReason::Drain);
@@ -510,7 +519,7 @@ impl HttpUpstream {
                 message.fresh = self.is_open;
                 context.send(work.owner, Mail::HttpUnsent { message, why });
             }
-            None => context.send(work.owner, Mail::HttpFailed { why }),
+            None => context.send(work.owner, Mail::HttpFailed { key: work.key, why }),
         }
     }
 

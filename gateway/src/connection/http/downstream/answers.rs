@@ -190,8 +190,9 @@ impl HttpDownstream {
         exchange.window =
             if queued == 0 { (now, 0) } else { (exchange.window.0, exchange.window.1 + written as u64) };
         let bytes = take_settled(&mut exchange.owed_bytes, written, queued);
+        let key = exchange.key;
         if let Some(upstream) = exchange.upstream.filter(|_| bytes > 0) {
-            context.send(upstream, Mail::Credit { bytes });
+            context.send(upstream, Mail::HttpCredit { key, bytes });
         }
     }
 

@@ -37,6 +37,8 @@ pub struct HttpDownstream {
     load: Option<Box<HttpLoad>>,
     /// The next call that was asked for.
     armed: Option<Time>,
+    /// How many requests were sent on.
+    sent: u32,
     listener: u16,
     /// Why it is not read for the moment: `PAUSED_BY_*`.
     paused: u8,
@@ -62,6 +64,7 @@ impl HttpDownstream {
         HttpDownstream {
             load: None,
             armed: None,
+            sent: 0,
             listener,
             paused: 0,
             ending: None,
@@ -199,8 +202,10 @@ impl HttpDownstream {
             Mail::Shed => return self.on_shed(context),
             _ => {}
         }
-        // What a server's connection says of an exchange that is over is of no use any more.
-        if self.exchange().is_none_or(|exchange| exchange.upstream != Some(from)) {
+        // What a server's connection says of an exchange that is over is of no use any more. It may be said by the very
+        // connection that works on the next one: then the number tells them apart.
+        let about = (Some(from), key_of(&mail));
+        if self.exchange().is_none_or(|exchange| (exchange.upstream, Some(exchange.key)) != about) {
             if let Mail::HttpResponse { message } | Mail::HttpUnsent { message, .. } = mail {
                 context.local.keep_message(message);
             }
@@ -208,11 +213,11 @@ impl HttpDownstream {
         }
         match mail {
             Mail::HttpResponse { message } => self.on_response(from, message, context),
-            Mail::HttpBody { piece, ends } => self.on_response_body(piece, ends, context),
-            Mail::HttpEnd { trailers } => self.on_response_end(trailers.as_deref(), context),
+            Mail::HttpBody { piece, ends, .. } => self.on_response_body(piece, ends, context),
+            Mail::HttpEnd { trailers, .. } => self.on_response_end(trailers.as_deref(), context),
             Mail::HttpUnsent { message, why } => self.on_unsent(message, why, context),
-            Mail::HttpFailed { why } => self.on_failed(why, context),
-            Mail::Credit { bytes } => self.on_credit(bytes, context),
+            Mail::HttpFailed { why, .. } => self.on_failed(why, context),
+            Mail::HttpCredit { bytes, .. } => self.on_credit(bytes, context),
             // Nothing else is sent to it; what it carries is given back by dropping it.
             _ => {}
         }
@@ -233,6 +238,18 @@ impl HttpDownstream {
     }
 }
 
+/// The number of the request that a server's connection speaks of.
+fn key_of(mail: &Mail) -> Option<u32> {
+    match mail {
+        Mail::HttpResponse { message } | Mail::HttpUnsent { message, .. } => Some(message.key),
+        Mail::HttpBody { key, .. }
+        | Mail::HttpEnd { key, .. }
+        | Mail::HttpFailed { key, .. }
+        | Mail::HttpCredit { key, .. } => Some(*key),
+        _ => None,
+    }
+}
+
 /// Tells the server's connection of an exchange that nobody waits for it.
 fn cancel<A: Proxy>(exchange: &HttpExchange, context: &mut Context<'_, A>) {
     if let Some(upstream) = exchange.upstream {
@@ -249,7 +266,8 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
             Input::Bounced { to, mail: Mail::HttpRequest { mut message } } => {
                 // Others that rest may be gone as well.
                 message.fresh = true;
-                if self.exchange().is_some_and(|exchange| exchange.upstream == Some(to)) {
+                let about = (Some(to), message.key);
+                if self.exchange().is_some_and(|exchange| (exchange.upstream, exchange.key) == about) {
                     self.on_unsent(message, Failure::ConnectFailed, context);
                 }
             }
@@ -272,6 +290,7 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
         let state = FrozenHttpDownstream {
             listener: self.listener,
             armed_ms: self.armed.map(Time::as_ms),
+            sent: self.sent,
             paused: self.paused,
             ending: self.ending.map(|reason| reason.index() as u8),
             head_began_ms: load.and_then(|load| load.head_began).map(Time::as_ms),
@@ -288,6 +307,7 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
 struct FrozenHttpDownstream {
     listener: u16,
     armed_ms: Option<u64>,
+    sent: u32,
     paused: u8,
     ending: Option<u8>,
     head_began_ms: Option<u64>,
@@ -318,6 +338,7 @@ impl HttpDownstream {
         Ok(HttpDownstream {
             armed: state.armed_ms.map(Time::from_ms),
             load: (!load.is_empty()).then(|| Box::new(load)),
+            sent: state.sent,
             paused: state.paused,
             ending: ending.transpose()?,
             ..HttpDownstream::new(state.listener)

@@ -174,9 +174,11 @@ impl HttpDownstream {
         let Some(cluster) = self.exchange().map(|exchange| exchange.cluster) else { return };
         match dial::exclusive(cluster, message.fresh, context) {
             Ok((upstream, place)) => {
-                message.place = Some(place);
+                self.sent = self.sent.wrapping_add(1);
+                (message.place, message.key) = (Some(place), self.sent);
+                let key = self.sent;
                 if let Some(exchange) = self.exchange() {
-                    exchange.upstream = Some(upstream);
+                    (exchange.upstream, exchange.key) = (Some(upstream), key);
                     exchange.credit = 0;
                 }
                 if self.exchange().is_some_and(|exchange| !exchange.request_ended) {
@@ -207,12 +209,12 @@ impl HttpDownstream {
             Ok(Part::Piece { piece, ends }) => {
                 exchange.credit -= i64::from(cost_of(&piece));
                 exchange.request_ended = ends;
-                context.send(upstream, Mail::HttpBody { piece, ends });
+                context.send(upstream, Mail::HttpBody { key: exchange.key, piece, ends });
             }
             Ok(Part::End) => {
                 exchange.request_ended = true;
                 let trailers = (trailers.fields_len() > 0).then(|| Box::new(std::mem::take(trailers)));
-                context.send(upstream, Mail::HttpEnd { trailers });
+                context.send(upstream, Mail::HttpEnd { key: exchange.key, trailers });
             }
             Err(fault) => {
                 incoming.consume(incoming.len());
@@ -283,6 +285,7 @@ impl HttpExchange {
     ) -> HttpExchange {
         HttpExchange {
             upstream: None,
+            key: 0,
             held: None,
             method: head.method(),
             is_http10: head.version == bowline_protocols::http::HttpVersion::Http10,
