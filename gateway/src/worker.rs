@@ -35,6 +35,7 @@ impl<A: Application<Mail = Mail, Local = Worker>> Proxy for A {}
 
 /// Empty boxes. They are moved as they are: a connection holds one box and nothing else of its load.
 type Loads = Vec<Box<Load>>;
+type Boxed<T> = Vec<Box<T>>;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -148,9 +149,9 @@ pub struct Worker {
 /// Empty boxes of HTTP connections.
 #[derive(Debug, Default)]
 struct HttpBoxes {
-    messages: Vec<Box<Message>>,
-    loads: Vec<Box<HttpLoad>>,
-    work: Vec<Box<Work>>,
+    messages: Boxed<Message>,
+    loads: Boxed<HttpLoad>,
+    work: Boxed<Work>,
 }
 
 impl Worker {

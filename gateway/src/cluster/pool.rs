@@ -373,7 +373,7 @@ mod tests {
         let (mut pools, cluster) = pools(&[1], |_| ());
         let endpoint = Arc::clone(&cluster.endpoints()[0]);
         let address = |index| Address { index, generation: 0 };
-        let mut take = |pools: &mut Pools, fresh| {
+        let take = |pools: &mut Pools, fresh| {
             pools.choose_exclusive(0, NOW, fresh).expect("room").address.map(|address| address.index)
         };
         assert_eq!(take(&mut pools, false), None, "there is none");

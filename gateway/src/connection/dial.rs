@@ -1,4 +1,4 @@
-//! Finds the upstream connection of a request, and opens one where there is none. It takes the request's place first, so
+//! Finds the upstream connection of a Bolt request, and opens one where there is none. It takes the request's place first, so
 //! nothing is opened for what may not be sent.
 
 use std::sync::Arc;
@@ -15,7 +15,6 @@ use crate::error::Failure;
 use crate::exchange::Bound;
 use crate::worker::Proxy;
 
-use super::http::HttpUpstream;
 use super::upstream::Upstream;
 
 /// A shared connection for a request of `bytes`, and its place.
@@ -38,24 +37,6 @@ pub(super) fn shared<A: Proxy>(
         }
         Err(failure) => fallback.map(|address| (address, place)).ok_or(failure),
     }
-}
-
-/// A connection for one HTTP request at a time: an idle one, unless a `fresh` one is wanted, or one that is opened now.
-pub(super) fn exclusive<A: Proxy>(
-    cluster: u16,
-    fresh: bool,
-    context: &mut Context<'_, A>,
-) -> Result<(Address, Place), Failure> {
-    let Choice { place, address, .. } =
-        context.local.pools.choose_exclusive(usize::from(cluster), context.now, fresh)?;
-    if let Some(address) = address {
-        return Ok((address, place));
-    }
-    let plan = context.local.shared.clusters[usize::from(cluster)].plan();
-    let open = Open { to: place.endpoint().address(), timeout_ms: plan.connect_timeout_ms };
-    let machine = HttpUpstream::new(Arc::clone(place.endpoint()), cluster, Arc::default(), plan);
-    let opened = context.open(open, Box::new(machine)).map_err(|_| Failure::Overflow)?;
-    Ok((opened, place))
 }
 
 /// A connection of the calling client alone, and the place of a request of `bytes` on it.

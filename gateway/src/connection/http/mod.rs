@@ -7,6 +7,7 @@
 pub(super) mod part;
 mod reply;
 mod upstream;
+mod dial;
 mod downstream;
 
 pub use downstream::HttpDownstream;

@@ -13,8 +13,8 @@ use crate::mail::Mail;
 use crate::metrics::Count;
 use crate::worker::Proxy;
 
-use super::super::super::dial;
 use super::super::super::state::State;
+use super::super::dial;
 use super::super::part::{Part, cost_of, take_part};
 use super::super::reply::Reply;
 use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_PIPELINE};
@@ -123,10 +123,7 @@ impl HttpDownstream {
         exchange.bytes_in = message.head.text_bytes() as u64;
         exchange.line = self.line_of(&message.head, context);
         let load = self.load(context);
-        let refused = match exchange.body_of(incoming, &mut message, (&mut load.trailers, context)) {
-            Ok(()) => None,
-            Err(fault) => Some(fault),
-        };
+        let refused = exchange.body_of(incoming, &mut message, (&mut load.trailers, context)).err();
         let asks = message.head.expects_continue;
         message.head.expects_continue = false;
         let needs_continue = asks && !exchange.request_ended && !exchange.is_http10 && incoming.is_empty();
