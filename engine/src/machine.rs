@@ -424,8 +424,8 @@ impl<A: Application> Context<'_, A> {
     }
 
     /// Hands the connection over to `machine`: every input from the next one on is for it, and bytes that this call
-    /// leaves are offered to it at once. It is not told that the connection is open. The armed deadline, the wish to
-    /// read and the wish to hear of output stay as they are.
+    /// leaves are offered to it at once. It is not told that the connection is open, but of the end of the stream even if
+    /// its predecessor was. The armed deadline, the wish to read and the wish to hear of output stay as they are.
     pub fn hand_over(&mut self, machine: Box<dyn Machine<A>>) {
         self.effects.successor = Some(machine);
     }

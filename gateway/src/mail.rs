@@ -109,6 +109,8 @@ pub enum Mail {
     },
     /// HTTP, both ways: more of a body.
     HttpBody {
+        /// The request's number, as its client's connection counts them: a late word about one is not taken for the next.
+        key: u32,
         /// The bytes, without framing.
         piece: Piece,
         /// True if nothing of the message follows.
@@ -116,13 +118,24 @@ pub enum Mail {
     },
     /// HTTP, both ways: a body has ended.
     HttpEnd {
+        /// The request's number.
+        key: u32,
         /// The fields behind it.
         trailers: Option<Box<HttpHead>>,
     },
     /// HTTP, upstream to downstream: the exchange failed after some of its request was written.
     HttpFailed {
+        /// The request's number.
+        key: u32,
         /// Why.
         why: Failure,
+    },
+    /// HTTP, both ways: so much of what a body took was written, so much more may be sent.
+    HttpCredit {
+        /// The request's number.
+        key: u32,
+        /// How much.
+        bytes: u32,
     },
     /// The other side of a bound pair or a tunnel is gone.
     PartnerGone,
@@ -138,7 +151,7 @@ pub enum Mail {
         /// The bytes.
         piece: Piece,
     },
-    /// Tunnel and HTTP bodies: so many bytes were written, so many more may be sent.
+    /// Tunnel: so many bytes were written, so many more may be sent.
     Credit {
         /// How many.
         bytes: u32,

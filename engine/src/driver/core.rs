@@ -334,8 +334,10 @@ impl<A: Application> Core<A> {
         }
         if let Some(successor) = kit.effects.successor.take().filter(|_| self.end.is_none()) {
             self.machine = Some(successor);
-            // What the one before it left was not offered to this one, whatever that waited for.
+            // What the one before it left was not offered to this one, whatever that waited for, and what that was told of
+            // the end this one does not know.
             self.set(OFFER_TAIL, true);
+            self.set(END_TOLD, false);
             if let Some(load) = &mut self.load {
                 load.need = 0;
             }
@@ -611,6 +613,10 @@ impl<A: Application> Core<A> {
         }
         if !self.has(READING) {
             return self.set(OFFER_TAIL, true);
+        }
+        if self.has(OFFER_TAIL) {
+            // It was handed over in this call, so its new machine is to be offered all of it.
+            return;
         }
         let needed = self.load.as_ref().map_or(0, |load| load.need);
         if needed <= rest && rest == before && rest >= OFFER_AGAIN_BYTES_MAX {

@@ -15,6 +15,8 @@ pub struct Message {
     pub body: Option<Piece>,
     /// True if nothing of the message follows by other mail.
     pub ends: bool,
+    /// The request's number, or that of the request that it answers, as the client's connection counts them.
+    pub key: u32,
     /// Of a request: the room it takes at its endpoint.
     pub place: Option<Place>,
     /// Of a request: how often it was sent before and came back.
@@ -28,6 +30,6 @@ impl Message {
     pub fn clear(&mut self) {
         self.head.clear();
         (self.body, self.place) = (None, None);
-        (self.ends, self.attempts, self.fresh) = (false, 0, false);
+        (self.ends, self.key, self.attempts, self.fresh) = (false, 0, 0, false);
     }
 }

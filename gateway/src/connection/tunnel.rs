@@ -225,7 +225,8 @@ impl Tunnel {
                 context.shutdown_write();
                 self.arm_half_closed(context);
             }
-            Mail::PartnerGone => self.reset(CloseReason::PartnerGone, context),
+            // A client may give its request up while its server agrees to an upgrade.
+            Mail::PartnerGone | Mail::Cancel { .. } => self.reset(CloseReason::PartnerGone, context),
             Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to a tunnel; what it carries is given back by dropping it.
             _ => {}
@@ -347,9 +348,10 @@ impl<A: Proxy> Machine<A> for Tunnel {
             Input::Failed(error) => self.on_failed(error, context),
             Input::Bytes(incoming) => self.on_bytes(incoming, context),
             Input::Mail { mail, .. } => self.on_mail(mail, context),
-            Input::Bounced { mail: Mail::Data { .. } | Mail::End | Mail::TunnelOpened, .. } => {
-                self.reset(CloseReason::PartnerGone, context);
-            }
+            Input::Bounced {
+                mail: Mail::Data { .. } | Mail::End | Mail::TunnelOpened | Mail::HttpResponse { .. },
+                ..
+            } => self.reset(CloseReason::PartnerGone, context),
             Input::Bounced { .. } => {}
             Input::Deadline => self.on_deadline(context),
             Input::Flushed { written, queued } => self.on_flushed(written, queued, context),

@@ -19,6 +19,8 @@ pub struct Work {
     pub owner: Address,
     /// The request until it is written, and afterwards while it may have to be sent again or compared with.
     pub request: Option<Box<Message>>,
+    /// Its number there.
+    pub key: u32,
     /// Its room at the endpoint.
     pub place: Option<Place>,
     /// Its method, which decides whether the response has a body.
@@ -31,6 +33,9 @@ pub struct Work {
     pub head: HeadDecoder,
     /// How far the response is.
     pub response: Response,
+    /// The request may be sent again: nothing of it was written, or it only reads and was written to a connection that may
+    /// have been stale.
+    pub may_repeat: bool,
     /// Some byte of the response has come.
     pub answered: bool,
     /// The server keeps the connection after this response.
@@ -39,7 +44,7 @@ pub struct Work {
     pub interims: u8,
     /// Bytes that may be sent to the owner; a piece may overdraw it.
     pub credit: i64,
-    /// Bytes that were written and not given back as credit yet.
+    /// What the owner's pieces took of its credit and was not given back yet.
     pub owed_bytes: u32,
     /// Where trailers are read into.
     pub trailers: HttpHead,
@@ -60,6 +65,7 @@ impl Default for Work {
     fn default() -> Work {
         Work {
             owner: Address::OUTSIDE,
+            key: 0,
             request: None,
             place: None,
             method: Method::Get,
@@ -67,6 +73,7 @@ impl Default for Work {
             request_ended: false,
             head: HeadDecoder::default(),
             response: Response::Head,
+            may_repeat: true,
             answered: false,
             keep_alive: false,
             interims: 0,
@@ -92,6 +99,8 @@ pub struct HttpLoad {
     pub drain: Option<Drain>,
     /// Since when, and how many bytes, input is thrown away so that the client can read its answer.
     pub lingering: Option<(Time, u64)>,
+    /// The client has not taken an answer that is over: since when, and how much of it was written since.
+    pub backlog: Option<(Time, u64)>,
 }
 
 impl HttpLoad {
@@ -101,6 +110,7 @@ impl HttpLoad {
             && self.exchange.is_none()
             && self.drain.is_none()
             && self.lingering.is_none()
+            && self.backlog.is_none()
     }
 }
 
@@ -109,6 +119,8 @@ impl HttpLoad {
 pub struct HttpExchange {
     /// The server's connection; nothing for what this side answers, and while a filter holds the request.
     pub upstream: Option<Address>,
+    /// The number under which that knows the request.
+    pub key: u32,
     /// The request while a filter holds it, and when it goes on.
     pub held: Option<(Box<Message>, Time)>,
     /// The method.
@@ -129,7 +141,7 @@ pub struct HttpExchange {
     pub response_ended: bool,
     /// How the answer's body is framed here.
     pub length: BodyLength,
-    /// Bytes of the answer that were written and not given back as credit yet.
+    /// What the answer's pieces took of the server's credit and was not given back yet.
     pub owed_bytes: u32,
     /// The cluster it went to.
     pub cluster: u16,
@@ -141,9 +153,13 @@ pub struct HttpExchange {
     pub random: u64,
     /// The first byte of the request.
     pub began: Time,
-    /// When the head of the answer must be there.
+    /// When the head of the answer must be there; the time runs from the end of the request, or from when the server
+    /// last took some of it.
     pub deadline: Time,
-    /// The window over which the body's rate is measured: since when, and how many bytes came.
+    /// How long the server has for that.
+    pub timeout_ms: u64,
+    /// The window over which a body's rate is measured: since when, and how many bytes of the request came, or of the answer
+    /// were taken.
     pub window: (Time, u64),
     /// The status of the answer.
     pub status: u16,

@@ -3,6 +3,7 @@
 
 mod bolt;
 mod counting;
+mod http;
 mod world;
 
 mod access;
@@ -10,6 +11,10 @@ mod bound;
 mod chaos;
 mod endings;
 mod forward;
+mod http_attacks;
+mod http_bodies;
+mod http_failures;
+mod http_forward;
 mod large;
 mod opening;
 mod pressure;

@@ -111,6 +111,23 @@ pub(in crate::connection) fn window_bytes(local: &Worker) -> u32 {
     u32::try_from(local.shared.plan.limits.tunnel_credit_bytes).unwrap_or(u32::MAX).clamp(1, i32::MAX as u32)
 }
 
+/// What a piece takes of its receiver's credit. A small one takes more than its bytes, because it is framed and held by
+/// itself; both sides reckon alike, so what is given back is what was taken.
+pub(in crate::connection) fn cost_of(piece: &Piece) -> u32 {
+    u32::try_from(piece.len().max(PIECE_COST_MIN)).unwrap_or(u32::MAX)
+}
+
+/// Takes from `owed` what may be given back as credit: the share of what waited that was written. What is written is
+/// longer than what it was taken for, so bytes cannot be set against bytes.
+pub(in crate::connection) fn take_settled(owed: &mut u32, written: usize, queued: usize) -> u32 {
+    let share = u64::from(*owed).saturating_mul(written as u64) / (written as u64 + queued as u64).max(1);
+    let bytes = if queued == 0 { *owed } else { u32::try_from(share).unwrap_or(*owed).min(*owed) };
+    *owed -= bytes;
+    bytes
+}
+
+/// The least that a piece takes of a credit.
+const PIECE_COST_MIN: usize = 64;
 /// The end of a chunk, and of a body without trailers behind it.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 /// The worker's buffer is kept up to this size.

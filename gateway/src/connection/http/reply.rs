@@ -39,16 +39,18 @@ pub(super) struct To {
 /// Writes `reply`; says how many bytes that were, nothing at the memory ceiling.
 pub(super) fn write<A: Proxy>(reply: &Reply<'_>, to: To, context: &mut Context<'_, A>) -> Option<usize> {
     let mut message = context.local.take_message();
-    let words = phrase(reply.status);
-    let text = format_body(words);
-    let (kind, body) = reply.body.unwrap_or((b"text/plain", text.as_slice()));
-    let made = fill(&mut message.head, reply, (kind, body));
+    let (kind, body, line_end): (&[u8], &[u8], &[u8]) = match reply.body {
+        Some((kind, body)) => (kind, body, b""),
+        None => (b"text/plain", phrase(reply.status).as_bytes(), b"\n"),
+    };
+    let made = fill(&mut message.head, reply, (kind, body.len() + line_end.len()));
     let mut bytes = 0;
     let written = made
         && with_scratch(context, |out| {
             encode::response(&message.head, to.keep_alive, to.is_http10, out);
             if to.method != Method::Head {
                 out.extend_from_slice(body);
+                out.extend_from_slice(line_end);
             }
             bytes = out.len();
         });
@@ -57,20 +59,13 @@ pub(super) fn write<A: Proxy>(reply: &Reply<'_>, to: To, context: &mut Context<'
 }
 
 /// False if something in it must not be written.
-fn fill(head: &mut HttpHead, reply: &Reply<'_>, (kind, body): (&[u8], &[u8])) -> bool {
+fn fill(head: &mut HttpHead, reply: &Reply<'_>, (kind, body_bytes): (&[u8], usize)) -> bool {
     let has_body = !matches!(reply.status, 204 | 304);
-    head.body = if has_body { BodyLength::Exact(body.len() as u64) } else { BodyLength::None };
+    head.body = if has_body { BodyLength::Exact(body_bytes as u64) } else { BodyLength::None };
     let mut fields = reply.field.into_iter().chain(reply.reason.map(|name| (REASON, name.as_bytes())));
     head.set_response(reply.status, phrase(reply.status).as_bytes()).is_ok()
         && (!has_body || head.add_field(b"Content-Type", kind).is_ok())
         && fields.all(|(name, value)| head.add_field(name, value).is_ok())
-}
-
-fn format_body(words: &str) -> Vec<u8> {
-    let mut text = Vec::with_capacity(words.len() + 1);
-    text.extend_from_slice(words.as_bytes());
-    text.push(b'\n');
-    text
 }
 
 /// The reason phrase of a status (RFC 9110 section 15).

@@ -31,7 +31,9 @@ use crate::worker::Worker;
 
 use super::super::state::{Kind, State, freeze, thaw};
 use super::super::tunnel::Tunnel;
-use super::part::{Part, take_part, window_bytes, with_scratch, write_end, write_piece};
+use super::part::{
+    Part, cost_of, take_part, take_settled, window_bytes, with_scratch, write_end, write_piece,
+};
 
 /// One connection to a server.
 ///
@@ -95,11 +97,8 @@ impl HttpUpstream {
             self.leaving = Some(CloseReason::Drain);
         }
         self.arm(context.now.after_ms(u64::from(self.idle_ms)), context);
-        if self.work.is_some() {
-            self.write_request(context);
-        } else if self.leaving.is_none() {
-            self.rest(context);
-        }
+        // Where its request has not come yet it is on its way, so nobody else may be given this connection.
+        self.write_request(context);
     }
 
     /// How often and how long it is used, as configured, up to a tenth less: those that were opened together shall not
@@ -130,7 +129,9 @@ impl HttpUpstream {
         mut message: Box<Message>,
         context: &mut Context<'_, A>,
     ) {
-        if self.closed || self.leaving.is_some() || self.work.is_some() {
+        // One that was opened while the gateway drains carries the request that it was opened for.
+        let leaves = self.leaving.is_some() && self.served > 0;
+        if self.closed || leaves || self.work.is_some() {
             return context.send(from, Mail::HttpUnsent { message, why: Failure::ConnectFailed });
         }
         let kept = self.is_open || message.body.as_mut().is_none_or(|piece| context.keep(piece));
@@ -138,7 +139,7 @@ impl HttpUpstream {
             return context.send(from, Mail::HttpUnsent { message, why: Failure::MemoryCeiling });
         }
         let mut work = context.local.take_work();
-        work.owner = from;
+        (work.owner, work.key) = (from, message.key);
         work.place = message.place.take();
         work.method = message.head.method();
         work.length = message.head.body;
@@ -173,11 +174,12 @@ impl HttpUpstream {
             };
         if !work.request_ended {
             context.watch_output(true);
-            context.send(work.owner, Mail::Credit { bytes: window_bytes(context.local) });
+            let bytes = window_bytes(context.local);
+            context.send(work.owner, Mail::HttpCredit { key: work.key, bytes });
         }
         // RFC 9110 section 9.2.2: only what is idempotent may be sent again by itself, and a body is not kept for that.
-        let may_repeat = self.served > 0 && !has_body && work.request_ended && is_idempotent(work.method);
-        if may_repeat || message.head.upgrade().is_some() {
+        work.may_repeat = self.served > 0 && !has_body && work.request_ended && is_idempotent(work.method);
+        if work.may_repeat || message.head.upgrade().is_some() {
             work.request = Some(message);
         } else {
             context.local.keep_message(message);
@@ -190,11 +192,13 @@ impl HttpUpstream {
 
     fn on_body<A: Proxy>(
         &mut self,
-        from: Address,
+        of: (Address, u32),
         part: (Option<Piece>, Option<Box<HttpHead>>, bool),
         context: &mut Context<'_, A>,
     ) {
-        let Some(work) = self.work.as_mut().filter(|work| work.owner == from && !work.request_ended) else {
+        let Some(work) =
+            self.work.as_mut().filter(|work| (work.owner, work.key) == of && !work.request_ended)
+        else {
             return;
         };
         let (piece, trailers, ends) = part;
@@ -203,6 +207,7 @@ impl HttpUpstream {
         let written = match piece {
             Some(piece) => {
                 context.local.shard().add(Count::UpstreamWrittenBytes, piece.len() as u64);
+                work.owed_bytes = work.owed_bytes.saturating_add(cost_of(&piece));
                 write_piece(work.length, piece, ends, context)
             }
             None => write_end(work.length, trailers.as_deref(), context),
@@ -214,20 +219,18 @@ impl HttpUpstream {
     }
 
     fn on_flushed<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
-        let window = window_bytes(context.local);
         let Some(work) = self.work.as_mut().filter(|work| !work.request_ended) else {
             return context.watch_output(false);
         };
-        work.owed_bytes = work.owed_bytes.saturating_add(u32::try_from(written).unwrap_or(u32::MAX));
-        if queued == 0 || work.owed_bytes >= window / 4 {
-            let bytes = std::mem::take(&mut work.owed_bytes);
-            context.send(work.owner, Mail::Credit { bytes });
+        let bytes = take_settled(&mut work.owed_bytes, written, queued);
+        if bytes > 0 {
+            context.send(work.owner, Mail::HttpCredit { key: work.key, bytes });
         }
     }
 
-    fn on_credit<A: Proxy>(&mut self, from: Address, bytes: u32, context: &mut Context<'_, A>) {
+    fn on_credit<A: Proxy>(&mut self, of: (Address, u32), bytes: u32, context: &mut Context<'_, A>) {
         let window = i64::from(window_bytes(context.local));
-        let Some(work) = self.work.as_mut().filter(|work| work.owner == from) else { return };
+        let Some(work) = self.work.as_mut().filter(|work| (work.owner, work.key) == of) else { return };
         if work.credit <= 0 {
             context.set_reading(true);
         }
@@ -287,7 +290,7 @@ impl HttpUpstream {
     }
 
     /// A 1xx: passed on, but for the 100 that this side answered itself.
-    fn on_interim<A: Proxy>(&mut self, message: Box<Message>, context: &mut Context<'_, A>) -> bool {
+    fn on_interim<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) -> bool {
         let work = self.work.as_mut().expect("a head came");
         work.interims += 1;
         if work.interims > INTERIMS_MAX {
@@ -296,7 +299,10 @@ impl HttpUpstream {
         }
         match message.head.status() {
             100 => context.local.keep_message(message),
-            _ => context.send(work.owner, Mail::HttpResponse { message }),
+            _ => {
+                message.key = work.key;
+                context.send(work.owner, Mail::HttpResponse { message });
+            }
         }
         true
     }
@@ -311,7 +317,7 @@ impl HttpUpstream {
             self.fail(Failure::BadResponse, CloseReason::ResponseMalformed, context);
             return false;
         }
-        message.ends = true;
+        (message.ends, message.key) = (true, work.key);
         let (owner, place) = (work.owner, work.place.take());
         context.send(owner, Mail::HttpResponse { message });
         self.link.shut();
@@ -329,6 +335,7 @@ impl HttpUpstream {
         let limits = context.local.shared.http_limits;
         let work = self.work.as_mut().expect("a head came");
         work.keep_alive = message.head.keep_alive;
+        message.key = work.key;
         if let Some(seconds) = message.head.keep_alive_timeout_s {
             // A second less than the server said, so that it is not closed under a request.
             self.idle_ms = self.idle_ms.min(seconds.saturating_sub(1).saturating_mul(1_000).max(500));
@@ -344,7 +351,7 @@ impl HttpUpstream {
                 }
             }
             Ok(Part::Piece { piece, ends }) => {
-                work.credit -= piece.len() as i64;
+                work.credit -= i64::from(cost_of(&piece));
                 (message.body, message.ends) = (Some(piece), ends);
             }
             Ok(Part::End) if work.trailers.fields_len() == 0 => message.ends = true,
@@ -360,7 +367,7 @@ impl HttpUpstream {
         work.response = if ended { Response::Ended } else { Response::Body(body) };
         context.send(work.owner, Mail::HttpResponse { message });
         if trailers.is_some() {
-            context.send(work.owner, Mail::HttpEnd { trailers });
+            context.send(work.owner, Mail::HttpEnd { key: work.key, trailers });
         }
         if ended {
             self.finish(context);
@@ -386,8 +393,8 @@ impl HttpUpstream {
                 return false;
             }
             Ok(Part::Piece { piece, ends }) => {
-                work.credit -= piece.len() as i64;
-                context.send(work.owner, Mail::HttpBody { piece, ends });
+                work.credit -= i64::from(cost_of(&piece));
+                context.send(work.owner, Mail::HttpBody { key: work.key, piece, ends });
                 if ends {
                     self.finish(context);
                 }
@@ -405,7 +412,7 @@ impl HttpUpstream {
         let Some(work) = &mut self.work else { return };
         let has_trailers = work.trailers.fields_len() > 0;
         let trailers = has_trailers.then(|| Box::new(std::mem::take(&mut work.trailers)));
-        context.send(work.owner, Mail::HttpEnd { trailers });
+        context.send(work.owner, Mail::HttpEnd { key: work.key, trailers });
         self.finish(context);
     }
 
@@ -492,13 +499,15 @@ impl HttpUpstream {
     fn on_mail<A: Proxy>(&mut self, from: Address, mail: Mail, context: &mut Context<'_, A>) {
         match mail {
             Mail::HttpRequest { message } => self.on_request(from, message, context),
-            Mail::HttpBody { piece, ends } => self.on_body(from, (Some(piece), None, ends), context),
-            Mail::HttpEnd { trailers } => self.on_body(from, (None, trailers, true), context),
-            Mail::Credit { bytes } => self.on_credit(from, bytes, context),
+            Mail::HttpBody { key, piece, ends } => {
+                self.on_body((from, key), (Some(piece), None, ends), context);
+            }
+            Mail::HttpEnd { key, trailers } => self.on_body((from, key), (None, trailers, true), context),
+            Mail::HttpCredit { key, bytes } => self.on_credit((from, key), bytes, context),
             Mail::Cancel { .. } => self.on_owner_gone(from, context),
             Mail::Drain { .. } => {
                 self.leaving.get_or_insert(CloseReason::Drain);
-                if self.work.is_none() && self.is_open {
+                if self.work.is_none() && self.is_open && self.served > 0 {
                     self.close(CloseReason::Drain, context);
                 }
             }
@@ -531,13 +540,13 @@ impl HttpUpstream {
         if matches!(work.response, Response::Ended) {
             return;
         }
-        match work.request.take().filter(|_| !work.answered) {
+        match work.request.take().filter(|_| work.may_repeat && !work.answered) {
             Some(mut message) => {
                 message.place = work.place.take();
                 message.fresh = self.is_open;
                 context.send(work.owner, Mail::HttpUnsent { message, why });
             }
-            None => context.send(work.owner, Mail::HttpFailed { why }),
+            None => context.send(work.owner, Mail::HttpFailed { key: work.key, why }),
         }
     }
 

@@ -19,10 +19,10 @@ use crate::worker::Proxy;
 
 use super::super::super::state::State;
 use super::super::super::tunnel::Tunnel;
-use super::super::part::{window_bytes, with_scratch, write_end, write_piece};
+use super::super::part::{cost_of, take_settled, with_scratch, write_end, write_piece};
 use super::super::reply::{self, Reply, To};
 use super::requests::filtered;
-use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_PIPELINE, cancel};
+use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_OUTPUT, PAUSED_BY_PIPELINE, cancel};
 
 impl HttpDownstream {
     pub(super) fn on_response<A: Proxy>(
@@ -173,6 +173,14 @@ impl HttpDownstream {
         context: &mut Context<'_, A>,
     ) {
         self.note_written(piece.len(), context);
+        let (now, is_first) = (context.now, context.output_bytes == 0);
+        if let Some(exchange) = self.exchange() {
+            exchange.owed_bytes = exchange.owed_bytes.saturating_add(cost_of(&piece));
+            if is_first {
+                // Until now there was nothing to take.
+                exchange.window = (now, 0);
+            }
+        }
         if !write_piece(length, piece, ends, context) {
             self.reset(CloseReason::MemoryCeiling, context);
         }
@@ -199,19 +207,43 @@ impl HttpDownstream {
         queued: usize,
         context: &mut Context<'_, A>,
     ) {
-        let window = window_bytes(context.local);
         let now = context.now;
         let Some(exchange) = self.exchange().filter(|exchange| exchange.answered) else {
+            return self.on_backlog_taken(written, queued, context);
+        };
+        exchange.window =
+            if queued == 0 { (now, 0) } else { (exchange.window.0, exchange.window.1 + written as u64) };
+        let bytes = take_settled(&mut exchange.owed_bytes, written, queued);
+        let key = exchange.key;
+        if let Some(upstream) = exchange.upstream.filter(|_| bytes > 0) {
+            context.send(upstream, Mail::HttpCredit { key, bytes });
+        }
+    }
+
+    /// A client that does not take the answers that it has is not asked for more requests.
+    fn await_backlog<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let fresh: usize = context.effects.output.iter().map(|piece| piece.len()).sum();
+        if context.output_bytes + fresh <= BACKLOG_BYTES_MAX {
+            return;
+        }
+        let now = context.now;
+        self.load(context).backlog = Some((now, 0));
+        self.pause(PAUSED_BY_OUTPUT, context);
+        context.watch_output(true);
+        self.arm_streaming(context);
+    }
+
+    fn on_backlog_taken<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
+        let Some(load) = self.load.as_mut().filter(|load| load.backlog.is_some()) else {
             return context.watch_output(false);
         };
-        exchange.window = (now, 0);
-        exchange.owed_bytes = exchange.owed_bytes.saturating_add(u32::try_from(written).unwrap_or(u32::MAX));
-        if queued == 0 || exchange.owed_bytes >= window / 4 {
-            let bytes = std::mem::take(&mut exchange.owed_bytes);
-            if let Some(upstream) = exchange.upstream {
-                context.send(upstream, Mail::Credit { bytes });
-            }
+        if queued > BACKLOG_BYTES_MAX {
+            load.backlog = load.backlog.map(|(since, taken)| (since, taken + written as u64));
+            return;
         }
+        load.backlog = None;
+        context.watch_output(false);
+        self.resume(PAUSED_BY_OUTPUT, context);
     }
 
     fn end_response<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
@@ -228,11 +260,21 @@ impl HttpDownstream {
         let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
         context.local.shard().observe_request_ms(context.now.ms_since(exchange.began));
         self.log_exchange(&exchange, None, context);
+        self.go_on(request_ended, keep_alive, context);
+    }
+
+    /// What becomes of the connection behind an answer.
+    fn go_on<A: Proxy>(&mut self, request_ended: bool, keep_alive: bool, context: &mut Context<'_, A>) {
+        let is_all_read = request_ended && self.paused & PAUSED_BY_PIPELINE == 0;
         self.rest(context);
-        match (request_ended, keep_alive) {
-            (true, true) => {}
-            (true, false) => self.close(self.ending.unwrap_or(CloseReason::HttpFinished), context),
-            (false, _) => self.linger(context),
+        if keep_alive || is_all_read {
+            self.await_backlog(context);
+        }
+        match (is_all_read, keep_alive) {
+            (_, true) => {}
+            // It is closed once the client has taken its answer.
+            (true, false) => drop(self.ending.get_or_insert(CloseReason::HttpFinished)),
+            (false, false) => self.linger(CloseReason::HttpFinished, context),
         }
     }
 
@@ -247,8 +289,9 @@ impl HttpDownstream {
 
     /// Reads on for a while and throws it away: a socket that is closed with input unread resets, and the client would
     /// lose its answer (RFC 9112 section 9.6).
-    fn linger<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+    fn linger<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
         let now = context.now;
+        self.ending.get_or_insert(reason);
         self.load(context).lingering = Some((now, 0));
         context.shutdown_write();
         self.arm(now.after_ms(LINGER_MS), context);
@@ -256,6 +299,10 @@ impl HttpDownstream {
 
     pub(super) fn is_lingering(&self) -> bool {
         self.load.as_ref().is_some_and(|load| load.lingering.is_some())
+    }
+
+    pub(super) fn end_lingering<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        self.close(self.ending.unwrap_or(CloseReason::HttpFinished), context);
     }
 
     pub(super) fn throw_away<A: Proxy>(
@@ -271,7 +318,7 @@ impl HttpDownstream {
             *thrown
         });
         if thrown > LINGER_BYTES_MAX {
-            self.close(CloseReason::HttpFinished, context);
+            self.end_lingering(context);
         }
         false
     }
@@ -325,12 +372,7 @@ impl HttpDownstream {
         if written.is_none() {
             return self.reset(CloseReason::MemoryCeiling, context);
         }
-        self.rest(context);
-        match (exchange.request_ended, exchange.keep_alive) {
-            (true, true) => {}
-            (true, false) => self.close(self.ending.unwrap_or(CloseReason::HttpFinished), context),
-            (false, _) => self.linger(context),
-        }
+        self.go_on(exchange.request_ended, exchange.keep_alive, context);
     }
 
     /// The exchange ends with a failure, and the connection with it.
@@ -352,7 +394,7 @@ impl HttpDownstream {
         self.last_words(&Reply { reason: name, ..Reply::of(status) }, reason, context);
     }
 
-    /// Answers whatever came last, and closes.
+    /// Answers whatever came last, and closes once the client can have read it.
     pub(super) fn last_words<A: Proxy>(
         &mut self,
         reply: &Reply<'_>,
@@ -362,7 +404,8 @@ impl HttpDownstream {
         let to = To { method: Default::default(), is_http10: false, keep_alive: false };
         let written = reply::write(reply, to, context);
         context.local.shard().add(Count::DownstreamWrittenBytes, written.unwrap_or(0) as u64);
-        self.close(reason, context);
+        self.rest(context);
+        self.linger(reason, context);
     }
 
     /// What the access line of a request will say; nothing while access lines are off.
@@ -404,5 +447,7 @@ impl HttpDownstream {
 pub(super) const LINGER_MS: u64 = 2_000;
 /// How much of it.
 const LINGER_BYTES_MAX: u64 = 1 << 20;
+/// An answer that is over and of which more than this waits has a client that must be waited for.
+const BACKLOG_BYTES_MAX: usize = 16 << 10;
 /// Bytes of each part of an access line.
 const LINE_BYTES_MAX: usize = 1_024;

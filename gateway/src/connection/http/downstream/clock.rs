@@ -30,10 +30,11 @@ impl HttpDownstream {
 
     pub(super) fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.armed = None;
-        self.go_on(context);
+        self.release_held(context);
         self.judge_head(context);
         self.judge_answer(context);
         self.judge_body(context);
+        self.judge_backlog(context);
         self.judge_rest(context);
         if let Some(at) = self.next_deadline(context).filter(|_| !self.closed) {
             self.arm(at, context);
@@ -41,7 +42,7 @@ impl HttpDownstream {
     }
 
     /// A request that a filter held back goes on.
-    fn go_on<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+    fn release_held<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let now = context.now;
         let Some(exchange) = self.exchange() else { return };
         if let Some((message, _)) = exchange.held.take_if(|(_, until)| *until <= now) {
@@ -62,11 +63,24 @@ impl HttpDownstream {
         }
     }
 
-    /// The head of the answer must be there in time, counted from the end of the request.
+    /// The server has its time for the head of the answer from now on.
+    pub(super) fn await_answer<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let now = context.now;
+        if let Some(exchange) = self.exchange().filter(|exchange| !exchange.answered) {
+            exchange.deadline = now.after_ms(exchange.timeout_ms);
+            let at = exchange.deadline;
+            self.arm(at, context);
+        }
+    }
+
+    /// The head of the answer must be there in time, counted from the end of the request, and a server that takes no more
+    /// of the request has no more time than that.
     fn judge_answer<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let now = context.now;
+        let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
         let Some(exchange) = self.exchange() else { return };
-        if exchange.answered || !exchange.request_ended || exchange.deadline > now {
+        let is_server_late = exchange.request_ended || is_paused;
+        if exchange.answered || !is_server_late || exchange.deadline > now {
             return;
         }
         cancel(exchange, context);
@@ -86,13 +100,28 @@ impl HttpDownstream {
             return;
         }
         let least = rate_min.saturating_mul(now.ms_since(since)) / 1_000;
-        if exchange.answered && queued > 0 {
+        if exchange.answered && queued > 0 && bytes < least.max(1) {
             return self.reset(CloseReason::SlowReader, context);
         }
-        if !exchange.request_ended && is_read && bytes < least.max(1) {
+        if !exchange.answered && !exchange.request_ended && is_read && bytes < least.max(1) {
             return self.end_with(Failure::BodyTimeout, 408, CloseReason::HttpBodyTimeout, context);
         }
         exchange.window = (now, 0);
+    }
+
+    /// An answer that is over must be taken too.
+    fn judge_backlog<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let body_ms = context.local.shared.plan.timeouts.http_body_ms;
+        let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
+        let now = context.now;
+        let Some(load) = self.load.as_mut() else { return };
+        let Some((since, taken)) = load.backlog.filter(|(since, _)| since.after_ms(body_ms) <= now) else {
+            return;
+        };
+        load.backlog = Some((now, 0));
+        if taken < (rate_min.saturating_mul(now.ms_since(since)) / 1_000).max(1) {
+            self.reset(CloseReason::SlowReader, context);
+        }
     }
 
     /// What has nothing to do with an exchange: the end of a drain, of lingering, and of an idle connection.
@@ -107,7 +136,7 @@ impl HttpDownstream {
         }
         let lingering = load.and_then(|load| load.lingering);
         if lingering.is_some_and(|(since, _)| since.after_ms(LINGER_MS) <= context.now) {
-            return self.close(CloseReason::HttpFinished, context);
+            return self.end_lingering(context);
         }
         // With an exchange this is what ends a response of which nothing comes any more.
         if context.last_active.after_ms(idle_ms) <= context.now {
@@ -134,14 +163,16 @@ impl HttpDownstream {
             load.drain.map(|drain| if drain.from > context.now { drain.from } else { drain.deadline });
         let linger = load.lingering.map(|(since, _)| since.after_ms(LINGER_MS));
         let exchange = load.exchange.as_ref();
+        let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
         let answer = exchange
-            .filter(|exchange| !exchange.answered && exchange.request_ended)
+            .filter(|exchange| !exchange.answered && (exchange.request_ended || is_paused))
             .map(|exchange| exchange.deadline);
         let held = exchange.and_then(|exchange| exchange.held.as_ref()).map(|(_, until)| *until);
         let body = exchange
             .filter(|exchange| exchange.answered || !exchange.request_ended)
             .map(|exchange| exchange.window.0.after_ms(timeouts.http_body_ms).max(again));
-        [Some(idle), head, drain, linger, answer, held, body].into_iter().flatten().min()
+        let backlog = load.backlog.map(|(since, _)| since.after_ms(timeouts.http_body_ms).max(again));
+        [Some(idle), head, drain, linger, answer, held, body, backlog].into_iter().flatten().min()
     }
 }
 

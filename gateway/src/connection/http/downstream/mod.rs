@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::CloseReason;
 use crate::error::Failure;
+use crate::exchange::Drain;
 use crate::exchange::HttpExchange;
 use crate::exchange::HttpLoad;
 use crate::exchange::LISTED_BYTES_MIN;
@@ -36,6 +37,8 @@ pub struct HttpDownstream {
     load: Option<Box<HttpLoad>>,
     /// The next call that was asked for.
     armed: Option<Time>,
+    /// How many requests were sent on.
+    sent: u32,
     listener: u16,
     /// Why it is not read for the moment: `PAUSED_BY_*`.
     paused: u8,
@@ -52,6 +55,8 @@ const _: () = assert!(size_of::<HttpDownstream>() <= 64, "an idle client's machi
 const PAUSED_BY_PIPELINE: u8 = 1;
 /// The server takes no more of the body for now.
 const PAUSED_BY_CREDIT: u8 = 1 << 1;
+/// The client has not taken the answers that it got.
+const PAUSED_BY_OUTPUT: u8 = 1 << 2;
 
 impl HttpDownstream {
     /// The connection that `listener` accepted.
@@ -59,6 +64,7 @@ impl HttpDownstream {
         HttpDownstream {
             load: None,
             armed: None,
+            sent: 0,
             listener,
             paused: 0,
             ending: None,
@@ -144,7 +150,9 @@ impl HttpDownstream {
             return;
         }
         let load = self.load.as_ref();
-        let is_quiet = load.is_none_or(|load| load.head_began.is_none() && load.lingering.is_none());
+        let is_quiet = load.is_none_or(|load| {
+            load.head_began.is_none() && load.lingering.is_none() && load.backlog.is_none()
+        });
         let drain = load.and_then(|load| load.drain);
         if let Some(reason) = self.ending.filter(|_| is_quiet) {
             return self.close(reason, context);
@@ -194,8 +202,10 @@ impl HttpDownstream {
             Mail::Shed => return self.on_shed(context),
             _ => {}
         }
-        // What a server's connection says of an exchange that is over is of no use any more.
-        if self.exchange().is_none_or(|exchange| exchange.upstream != Some(from)) {
+        // What a server's connection says of an exchange that is over is of no use any more. It may be said by the very
+        // connection that works on the next one: then the number tells them apart.
+        let about = (Some(from), key_of(&mail));
+        if self.exchange().is_none_or(|exchange| (exchange.upstream, Some(exchange.key)) != about) {
             if let Mail::HttpResponse { message } | Mail::HttpUnsent { message, .. } = mail {
                 context.local.keep_message(message);
             }
@@ -203,11 +213,11 @@ impl HttpDownstream {
         }
         match mail {
             Mail::HttpResponse { message } => self.on_response(from, message, context),
-            Mail::HttpBody { piece, ends } => self.on_response_body(piece, ends, context),
-            Mail::HttpEnd { trailers } => self.on_response_end(trailers, context),
+            Mail::HttpBody { piece, ends, .. } => self.on_response_body(piece, ends, context),
+            Mail::HttpEnd { trailers, .. } => self.on_response_end(trailers, context),
             Mail::HttpUnsent { message, why } => self.on_unsent(message, why, context),
-            Mail::HttpFailed { why } => self.on_failed(why, context),
-            Mail::Credit { bytes } => self.on_credit(bytes, context),
+            Mail::HttpFailed { why, .. } => self.on_failed(why, context),
+            Mail::HttpCredit { bytes, .. } => self.on_credit(bytes, context),
             // Nothing else is sent to it; what it carries is given back by dropping it.
             _ => {}
         }
@@ -217,15 +227,26 @@ impl HttpDownstream {
     fn on_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let mid_head = self.load.as_ref().is_some_and(|load| load.head_began.is_some());
         let mid_body = self.exchange().is_some_and(|exchange| !exchange.request_ended);
-        let lingering = self.load.as_ref().is_some_and(|load| load.lingering.is_some());
-        if lingering {
-            return self.close(CloseReason::HttpFinished, context);
+        if self.is_lingering() {
+            return self.end_lingering(context);
         }
         if mid_head || mid_body {
             // RFC 9112 section 8: an incomplete request is not processed.
             return self.close(CloseReason::PeerClosedMidFrame, context);
         }
         self.ending.get_or_insert(CloseReason::PeerClosed);
+    }
+}
+
+/// The number of the request that a server's connection speaks of.
+fn key_of(mail: &Mail) -> Option<u32> {
+    match mail {
+        Mail::HttpResponse { message } | Mail::HttpUnsent { message, .. } => Some(message.key),
+        Mail::HttpBody { key, .. }
+        | Mail::HttpEnd { key, .. }
+        | Mail::HttpFailed { key, .. }
+        | Mail::HttpCredit { key, .. } => Some(*key),
+        _ => None,
     }
 }
 
@@ -242,8 +263,11 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
             Input::Opened => self.on_opened(context),
             Input::Bytes(incoming) => self.on_bytes(incoming, context),
             Input::Mail { from, mail } => self.on_mail(from, mail, context),
-            Input::Bounced { to, mail: Mail::HttpRequest { message } } => {
-                if self.exchange().is_some_and(|exchange| exchange.upstream == Some(to)) {
+            Input::Bounced { to, mail: Mail::HttpRequest { mut message } } => {
+                // Others that rest may be gone as well.
+                message.fresh = true;
+                let about = (Some(to), message.key);
+                if self.exchange().is_some_and(|exchange| (exchange.upstream, exchange.key) == about) {
                     self.on_unsent(message, Failure::ConnectFailed, context);
                 }
             }
@@ -257,26 +281,67 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
     }
 
     fn freeze(&self) -> Freeze {
-        if self.load.is_some() || self.closed {
+        if self.has_exchange() || self.closed {
             return Freeze::NotYet { why: "a request is being answered" };
         }
-        let state = FrozenHttpDownstream { listener: self.listener, armed_ms: self.armed.map(Time::as_ms) };
+        let window = |window: Option<(Time, u64)>| window.map(|(since, bytes)| (since.as_ms(), bytes));
+        let load = self.load.as_ref();
+        let drain = load.and_then(|load| load.drain);
+        let state = FrozenHttpDownstream {
+            listener: self.listener,
+            armed_ms: self.armed.map(Time::as_ms),
+            sent: self.sent,
+            paused: self.paused,
+            ending: self.ending.map(|reason| reason.index() as u8),
+            head_began_ms: load.and_then(|load| load.head_began).map(Time::as_ms),
+            drain_ms: drain.map(|drain| (drain.from.as_ms(), drain.deadline.as_ms())),
+            lingering: window(load.and_then(|load| load.lingering)),
+            backlog: window(load.and_then(|load| load.backlog)),
+        };
         freeze(Kind::HttpDownstream, &state, Vec::new())
     }
 }
 
-/// The state of a frozen client between two requests.
+/// The state of a frozen client between two requests. Half a head is among the driver's bytes, and looked at again.
 #[derive(Serialize, Deserialize)]
 struct FrozenHttpDownstream {
     listener: u16,
     armed_ms: Option<u64>,
+    sent: u32,
+    paused: u8,
+    ending: Option<u8>,
+    head_began_ms: Option<u64>,
+    drain_ms: Option<(u64, u64)>,
+    lingering: Option<(u64, u64)>,
+    backlog: Option<(u64, u64)>,
 }
 
 impl HttpDownstream {
     /// The client that `frozen` describes.
     pub fn thaw(frozen: &Frozen) -> Result<HttpDownstream, ThawError> {
         let state: FrozenHttpDownstream = thaw(frozen)?;
-        let armed = state.armed_ms.map(Time::from_ms);
-        Ok(HttpDownstream { armed, ..HttpDownstream::new(state.listener) })
+        let window = |window: Option<(u64, u64)>| window.map(|(since, bytes)| (Time::from_ms(since), bytes));
+        let ending = state.ending.map(|index| {
+            let reason = CloseReason::from_index(usize::from(index));
+            reason.ok_or_else(|| ThawError("it ends for no known reason".to_owned()))
+        });
+        let load = HttpLoad {
+            head_began: state.head_began_ms.map(Time::from_ms),
+            drain: state.drain_ms.map(|(from, deadline)| Drain {
+                from: Time::from_ms(from),
+                deadline: Time::from_ms(deadline),
+            }),
+            lingering: window(state.lingering),
+            backlog: window(state.backlog),
+            ..HttpLoad::default()
+        };
+        Ok(HttpDownstream {
+            armed: state.armed_ms.map(Time::from_ms),
+            load: (!load.is_empty()).then(|| Box::new(load)),
+            sent: state.sent,
+            paused: state.paused,
+            ending: ending.transpose()?,
+            ..HttpDownstream::new(state.listener)
+        })
     }
 }

@@ -22,7 +22,7 @@ use crate::worker::Proxy;
 
 use super::super::super::state::State;
 use super::super::open;
-use super::super::part::{Part, take_part};
+use super::super::part::{Part, cost_of, take_part};
 use super::super::reply::Reply;
 use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_PIPELINE, cancel};
 
@@ -47,7 +47,7 @@ impl HttpDownstream {
         context.local.shard().add(Count::DownstreamReadBytes, read as u64);
         if let Some(exchange) = self.exchange() {
             exchange.bytes_in += read as u64;
-            exchange.window.1 += read as u64;
+            exchange.window.1 += if exchange.answered { 0 } else { read as u64 };
         }
     }
 
@@ -163,14 +163,14 @@ impl HttpDownstream {
             context.local.keep_message(message);
             return self.answer_failure(Failure::NoRoute, None, context);
         };
-        let deadline = context.now.after_ms(route.timeout_ms);
+        let timeout_ms = route.timeout_ms;
         let told = shared.forwarded.apply(&mut message.head, peer, false, random);
         let Some(exchange) = self.exchange().filter(|_| told.is_ok()) else {
             context.local.keep_message(message);
             return self.answer_failure(Failure::HeadTooLarge, None, context);
         };
-        (exchange.route, exchange.random, exchange.deadline) = (Some(index), random, deadline);
-        self.arm(deadline, context);
+        (exchange.route, exchange.random, exchange.timeout_ms) = (Some(index), random, timeout_ms);
+        self.await_answer(context);
         self.filter(message, context);
         if needs_continue && self.exchange().is_some_and(|exchange| exchange.upstream.is_some()) {
             // RFC 9110 section 10.1.1: the server is asked with the body that follows.
@@ -269,9 +269,11 @@ impl HttpDownstream {
         let Some(cluster) = self.exchange().map(|exchange| exchange.cluster) else { return };
         match open::exclusive(cluster, message.fresh, context) {
             Ok((upstream, place)) => {
-                message.place = Some(place);
+                self.sent = self.sent.wrapping_add(1);
+                (message.place, message.key) = (Some(place), self.sent);
+                let key = self.sent;
                 if let Some(exchange) = self.exchange() {
-                    exchange.upstream = Some(upstream);
+                    (exchange.upstream, exchange.key) = (Some(upstream), key);
                     exchange.credit = 0;
                 }
                 if self.exchange().is_some_and(|exchange| !exchange.request_ended) {
@@ -306,9 +308,9 @@ impl HttpDownstream {
                     self.reset(CloseReason::FaultInjected, context);
                     return false;
                 }
-                exchange.credit -= piece.len() as i64;
+                exchange.credit -= i64::from(cost_of(&piece));
                 exchange.request_ended = ends;
-                context.send(upstream, Mail::HttpBody { piece, ends });
+                context.send(upstream, Mail::HttpBody { key: exchange.key, piece, ends });
             }
             Ok(Part::End) => {
                 exchange.request_ended = true;
@@ -321,13 +323,16 @@ impl HttpDownstream {
                     return false;
                 }
                 let trailers = (trailers.fields_len() > 0).then(|| Box::new(std::mem::take(trailers)));
-                context.send(upstream, Mail::HttpEnd { trailers });
+                context.send(upstream, Mail::HttpEnd { key: exchange.key, trailers });
             }
             Err(fault) => {
                 incoming.consume(incoming.len());
                 self.refuse_body(fault, context);
                 return false;
             }
+        }
+        if self.exchange().is_some_and(|exchange| exchange.request_ended) {
+            self.await_answer(context);
         }
         self.finish_if_done(context);
         true
@@ -345,8 +350,13 @@ impl HttpDownstream {
     pub(super) fn on_credit<A: Proxy>(&mut self, bytes: u32, context: &mut Context<'_, A>) {
         let Some(exchange) = self.exchange() else { return };
         exchange.credit += i64::from(bytes);
-        exchange.window = (context.now, 0);
-        if exchange.credit > 0 {
+        let goes_on = exchange.credit > 0;
+        self.await_answer(context);
+        if goes_on && self.paused & PAUSED_BY_CREDIT != 0 {
+            if let Some(exchange) = self.exchange().filter(|exchange| !exchange.answered) {
+                // Only now has the client a chance to send anything.
+                exchange.window = (context.now, 0);
+            }
             let body_ms = context.local.shared.plan.timeouts.http_body_ms;
             self.arm(context.now.after_ms(body_ms), context);
             self.resume(PAUSED_BY_CREDIT, context);
@@ -380,6 +390,7 @@ impl HttpExchange {
     fn of(head: &HttpHead, began: Time, now: Time) -> HttpExchange {
         HttpExchange {
             upstream: None,
+            key: 0,
             held: None,
             method: head.method(),
             is_http10: head.version == bowline_protocols::http::HttpVersion::Http10,
@@ -397,6 +408,7 @@ impl HttpExchange {
             random: 0,
             began,
             deadline: now,
+            timeout_ms: 0,
             window: (now, 0),
             status: 0,
             bytes_in: 0,
