@@ -648,10 +648,8 @@ impl<A: Application> Core<A> {
         }
         while self.output_bytes() > 0 && !self.has(ABORT) {
             let load = self.load.as_mut().expect("output is kept in the load");
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-            let filled = load.output.slices(&mut slices);
-            let asked: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
-            match sink(&slices[..filled]) {
+            let (asked, result) = write(&load.output, sink);
+            match result {
                 Ok(bytes) => {
                     *written += bytes;
                     load.written += bytes;
@@ -747,6 +745,29 @@ impl<A: Application> Core<A> {
             load.output.push(output.take_piece(frozen.output.len()));
         }
     }
+}
+
+/// One write of what waits at the front: how much was asked for, and what came of it.
+fn write(
+    output: &OutputQueue,
+    sink: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> (usize, io::Result<usize>) {
+    match output.only() {
+        Some(piece) => (piece.len(), sink(&[IoSlice::new(piece)])),
+        None => write_many(output, sink),
+    }
+}
+
+/// Kept apart, since room for many ranges is sixteen cache lines that a single one need not touch.
+#[inline(never)]
+fn write_many(
+    output: &OutputQueue,
+    sink: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> (usize, io::Result<usize>) {
+    let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+    let filled = output.slices(&mut slices);
+    let asked = slices[..filled].iter().map(|slice| slice.len()).sum();
+    (asked, sink(&slices[..filled]))
 }
 
 /// The pool is at its ceiling.
