@@ -31,6 +31,8 @@ pub(crate) struct Lead<A: Application> {
     acceptors: Vec<Acceptor>,
     /// Listeners with somebody waiting.
     ready_listeners: Vec<u16>,
+    /// When epoll was last asked, in microseconds.
+    pub(crate) polled_us: u64,
 }
 
 impl<A: Application> Lead<A> {
@@ -41,7 +43,7 @@ impl<A: Application> Lead<A> {
         }
         let wheel = Wheel::new(Tick::floor(hub.clock.now()));
         let events = Events::with_capacity(EVENTS_MAX);
-        Ok(Lead { hub, number, wheel, events, acceptors, ready_listeners: Vec::new() })
+        Ok(Lead { hub, number, wheel, events, acceptors, ready_listeners: Vec::new(), polled_us: 0 })
     }
 
     /// Files a hint of a slot whose home this reactor is.
@@ -95,7 +97,8 @@ impl<A: Application> Lead<A> {
         while let Some(slot) = reactor.injector.pop() {
             queue(slot);
         }
-        let now = hub.clock.now();
+        self.polled_us = hub.clock.micros();
+        let now = Time::from_micros(self.polled_us);
         self.turn_wheel(now, queue);
         if !self.acceptors.is_empty() {
             self.accept(reactor, now, queue);
@@ -289,7 +292,7 @@ mod tests {
             let kit = Kit::new((), hub.pool.clone(), hub.loads.clone(), 1);
             let out = Outbox::new(deque, 0);
             let now = hub.clock.now();
-            let runner = Runner { hub: Arc::clone(&hub), kit, out, now, read_bytes: 0, number: 0 };
+            let runner = Runner { hub: Arc::clone(&hub), kit, out, now, now_us: 0, read_bytes: 0, number: 0 };
             Bench { hub, runner, listener: TcpListener::bind("127.0.0.1:0").expect("loopback") }
         }
 
@@ -311,6 +314,7 @@ mod tests {
         }
 
         fn run(&mut self, slot: u32) {
+            self.runner.look_at_clock();
             let (mut held, causes) = self.hub.table.begin(slot).expect("it is queued");
             self.runner.turn(&mut held, causes);
             self.runner.finish(held);
