@@ -56,6 +56,8 @@ struct Segment<M, B> {
 pub(crate) struct Held {
     index: u32,
 }
+    /// Of the slot: only its holder ends one, so it need not be asked for again.
+    generation: u32,
 
 #[cfg(loom)]
 impl Held {
@@ -147,13 +149,17 @@ impl<M, B> Table<M, B> {
     /// Takes the lowest free slot for a new connection; it is held. Gives the newcomer back when the table is full.
     pub(crate) fn claim(&self, now: Time, newcomer: Newcomer<B>) -> Result<(Held, Address), Newcomer<B>> {
         let Some(index) = self.take_index() else { return Err(newcomer) };
-        let held = Held { index };
+        let mut held = self.held(index);
         let shared = self.shared(&held).expect("a taken slot has a body");
         shared.open(Tick::floor(now), newcomer.home, newcomer.peer, newcomer.listener);
-        let mut held = held;
         *self.own(&mut held).expect("a taken slot has a body") = Some(newcomer.own);
-        let generation = self.generation(index);
-        Ok((held, Address { index, generation }))
+        let address = self.address(&held);
+        Ok((held, address))
+    }
+
+    /// The token of a slot whose word the caller has just won.
+    fn held(&self, index: u32) -> Held {
+        Held { index, generation: self.head(index).word.generation() }
     }
 
     fn take_index(&self) -> Option<u32> {
@@ -200,14 +206,9 @@ impl<M, B> Table<M, B> {
         }
     }
 
-    /// The generation of a slot as it is now.
-    pub(crate) fn generation(&self, index: u32) -> u32 {
-        self.head(index).word.generation()
-    }
-
     /// The address of what the caller holds.
     pub(crate) fn address(&self, held: &Held) -> Address {
-        Address { index: held.index, generation: self.generation(held.index) }
+        Address { index: held.index, generation: held.generation }
     }
 
     /// Adds causes to the connection at `address` (O1).
@@ -234,7 +235,7 @@ impl<M, B> Table<M, B> {
     /// Begins the turn of a queued slot (O2).
     pub(crate) fn begin(&self, index: u32) -> Option<(Held, Causes)> {
         let causes = self.head(index).word.begin()?;
-        Some((Held { index }, causes))
+        Some((self.held(index), causes))
     }
 
     /// The mail that waits for a held slot.
@@ -291,7 +292,9 @@ impl<M, B> Table<M, B> {
         if let Some(shared) = self.shared(held) {
             shared.close();
         }
-        self.head(held.index).word.end_generation();
+        let word = &self.head(held.index).word;
+        word.end_generation();
+        held.generation = word.generation();
         own
     }
 
@@ -353,7 +356,7 @@ impl<M, B> Table<M, B> {
         let indexes =
             (first..first + SEGMENT_SLOTS).map(|index| u32::try_from(index).expect("slots are few"));
         let mut held: Vec<Held> = Vec::with_capacity(SEGMENT_SLOTS);
-        held.extend(indexes.filter(|index| self.head(*index).word.claim()).map(|index| Held { index }));
+        held.extend(indexes.filter(|index| self.head(*index).word.claim()).map(|index| self.held(index)));
         // Whoever looks at bodies is not waited for, since everybody else would wait too: the next look comes.
         if held.len() == SEGMENT_SLOTS
             && let Ok(_unused) = self.bodies_used.try_write()
