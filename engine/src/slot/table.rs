@@ -8,6 +8,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{OnceLock, PoisonError};
@@ -55,9 +56,9 @@ struct Segment<M, B> {
 #[derive(Debug)]
 pub(crate) struct Held {
     index: u32,
-}
     /// Of the slot: only its holder ends one, so it need not be asked for again.
     generation: u32,
+}
 
 #[cfg(loom)]
 impl Held {
@@ -125,6 +126,11 @@ impl<M, B> Table<M, B> {
     /// Slots there can be.
     pub(crate) fn slots_max(&self) -> usize {
         self.segments.len() * SEGMENT_SLOTS
+    }
+
+    /// Slots up to the last one that was ever used, by whole segments.
+    pub(crate) fn slots_used(&self) -> usize {
+        lock(&self.free).len() * SEGMENT_SLOTS
     }
 
     /// Connections there are.
@@ -307,11 +313,22 @@ impl<M, B> Table<M, B> {
     }
 
     /// Looks at every connection without stopping any. The figures of one may be those of two moments.
-    pub(crate) fn for_each(&self, mut each: impl FnMut(Address, &Shared, bool)) {
+    pub(crate) fn for_each(&self, each: impl FnMut(Address, &Shared, bool)) {
+        self.for_each_in(0..self.slots_max(), each);
+    }
+
+    /// Looks at the connections whose slots lie in `slots`, as [`Table::for_each`] does.
+    pub(crate) fn for_each_in(&self, slots: Range<usize>, mut each: impl FnMut(Address, &Shared, bool)) {
         let _used = self.bodies_used.read().unwrap_or_else(PoisonError::into_inner);
-        for (segment, first) in self.segments.iter().zip((0..).step_by(SEGMENT_SLOTS)) {
-            let Some(heads) = segment.heads.get() else { continue };
-            for (head, index) in heads.iter().zip(first..) {
+        let segments = slots.start / SEGMENT_SLOTS..slots.end.div_ceil(SEGMENT_SLOTS);
+        for number in segments {
+            let Some(heads) = self.segments.get(number).and_then(|segment| segment.heads.get()) else {
+                continue;
+            };
+            let first = number * SEGMENT_SLOTS;
+            let wanted = slots.start.saturating_sub(first)..(slots.end - first).min(SEGMENT_SLOTS);
+            for (head, slot) in heads[wanted.clone()].iter().zip(first + wanted.start..) {
+                let index = u32::try_from(slot).expect("slots are few");
                 let Some(body) = self.body(index) else { break };
                 // SAFETY: the read lock keeps `trim` from freeing bodies; the public part is atomic.
                 let shared = unsafe { &body.as_ref().shared };
@@ -527,9 +544,14 @@ mod tests {
         assert!(table.body(1_024).is_some());
         assert!(table.trim(Time::from_ms(10_100)).is_empty());
         assert!(table.body(1_024).is_none() && table.body(0).is_some());
-        let mut seen = 0;
-        table.for_each(|_, _, _| seen += 1);
-        assert_eq!(seen, 1_024);
+        let seen = |slots| {
+            let mut seen = Vec::new();
+            table.for_each_in(slots, |address, _, _| seen.push(address.index));
+            seen
+        };
+        assert_eq!(seen(0..table.slots_max()), (0..1_024).collect::<Vec<_>>());
+        assert_eq!(seen(1_020..1_030), [1_020, 1_021, 1_022, 1_023]);
+        assert_eq!((seen(7..8), seen(5_000..9_000)), (vec![7], vec![]));
         for own in 0..476 {
             assert_eq!(open(&table, own).generation, 1);
         }
