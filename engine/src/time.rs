@@ -88,6 +88,11 @@ impl Clock {
         Time::from_micros(self.micros())
     }
 
+    /// The moment by the system's monotonic clock.
+    pub(crate) fn since_boot(&self, time: Time) -> Duration {
+        Duration::from_micros(self.start_us.saturating_add(time.0.saturating_mul(1_000)))
+    }
+
     /// Microseconds since the start: for budgets and lag, not for deadlines.
     pub fn micros(&self) -> u64 {
         monotonic_us() - self.start_us
