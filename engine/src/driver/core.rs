@@ -90,6 +90,12 @@ pub(crate) struct Note {
     pub(crate) active: bool,
 }
 
+impl Note {
+    fn is_empty(&self) -> bool {
+        self.requests == 0 && self.in_flight.is_none() && self.state.is_none() && !self.active
+    }
+}
+
 /// What a driver does for a call.
 pub(crate) trait Port<A: Application> {
     /// Takes mail for delivery.
@@ -303,8 +309,8 @@ impl<A: Application> Core<A> {
     /// Carries out what the machine wants (rule 5); output stays queued for the end of the batch, close comes last.
     fn apply(&mut self, now: Time, kit: &mut Kit<A>, port: &mut dyn Port<A>) {
         let effects = &mut kit.effects;
-        for (to, mail) in effects.mail.drain(..) {
-            port.post(to, mail);
+        if !effects.mail.is_empty() {
+            effects.mail.drain(..).for_each(|(to, mail)| port.post(to, mail));
         }
         let note = Note {
             requests: std::mem::take(&mut effects.requests),
@@ -312,7 +318,9 @@ impl<A: Application> Core<A> {
             state: effects.state.take(),
             active: std::mem::take(&mut effects.active),
         };
-        port.publish(note);
+        if !note.is_empty() {
+            port.publish(note);
+        }
         if let Some(deadline) = effects.deadline.take() {
             self.deadline = deadline.map_or(Tick::NEVER, Tick::ceil);
         }
