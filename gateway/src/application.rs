@@ -141,6 +141,10 @@ impl Application for Gateway {
         drop(mail);
     }
 
+    fn ebb(&self) {
+        self.shared.free_spare();
+    }
+
     fn thaw(&self, local: &mut Worker, frozen: &Frozen) -> Result<Box<dyn Machine<Gateway>>, ThawError> {
         match Kind::from_code(frozen.kind) {
             Some(Kind::Downstream) => Ok(Box::new(Downstream::thaw(local, frozen)?)),

@@ -104,6 +104,11 @@ impl Shared {
         self.downstreams.load(Ordering::Relaxed)
     }
 
+    /// Frees the boxes that workers have too many of.
+    pub fn free_spare(&self) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Moves some of its boxes into `spare`.
     fn take_loads(&self, spare: &mut Loads) {
         let mut shared = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,5 +215,7 @@ mod tests {
         (0..5_000).for_each(|_| giver.keep_load(Box::default()));
         let shared = giver.shared.spare.lock().expect("nobody panicked").len();
         assert_eq!((giver.spare.len(), shared), (SPARE_LOADS_MAX, SHARED_LOADS_MAX));
+        giver.shared.free_spare();
+        assert_eq!(giver.shared.spare.lock().expect("nobody panicked").len(), 0);
     }
 }

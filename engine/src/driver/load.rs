@@ -56,6 +56,11 @@ impl Depot {
     pub(crate) fn new() -> Depot {
         Depot(Arc::new(ArrayQueue::new(SHARED_LOADS_MAX)))
     }
+
+    /// Frees the boxes that lie in it.
+    pub(crate) fn clear(&self) {
+        while self.0.pop().is_some() {}
+    }
 }
 
 impl Spare {
@@ -175,5 +180,7 @@ mod tests {
         (0..5_000).for_each(|_| giver.keep(marked()));
         assert!(giver.own.len() <= OWN_LOADS_MAX);
         assert_eq!(giver.depot.0.len(), SHARED_LOADS_MAX);
+        giver.depot.clear();
+        assert_eq!(giver.depot.0.len(), 0);
     }
 }

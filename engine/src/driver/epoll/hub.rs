@@ -214,6 +214,14 @@ impl<A: Application> Hub<A> {
         self.workers.iter().filter_map(|seat| seat.thread.get()).for_each(Thread::unpark);
     }
 
+    /// Frees what is kept for as many connections as have gone. What is in use is scattered among it, so that a
+    /// small box may keep a whole page from the system.
+    pub(crate) fn ebb(&self) {
+        while self.depot.pop().is_some() {}
+        self.loads.clear();
+        self.app.ebb();
+    }
+
     /// True once every connection is being ended.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)

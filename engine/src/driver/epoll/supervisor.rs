@@ -130,6 +130,7 @@ impl<A: Application> Supervisor<A> {
             self.hub.inject(slot as usize % self.hub.reactors.len(), slot);
         }
         if self.tide.is_out(self.hub.table.live()) {
+            self.hub.ebb();
             memory::trim();
         }
     }

@@ -315,6 +315,8 @@ impl<A: Application> Worker<A> {
             self.run_strays();
             self.hub.pool.trim();
             if tide.is_out(self.hub.table.live()) {
+                self.hub.loads.clear();
+                self.hub.app.ebb();
                 memory::trim();
             }
         }
