@@ -141,8 +141,8 @@ impl Application for Gateway {
         drop(mail);
     }
 
-    fn ebb(&self) {
-        self.shared.free_spare();
+    fn ebb(&self, local: &mut Worker) {
+        local.free_spare();
     }
 
     fn thaw(&self, local: &mut Worker, frozen: &Frozen) -> Result<Box<dyn Machine<Gateway>>, ThawError> {

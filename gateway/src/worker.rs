@@ -104,11 +104,6 @@ impl Shared {
         self.downstreams.load(Ordering::Relaxed)
     }
 
-    /// Frees the boxes that workers have too many of.
-    pub fn free_spare(&self) {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
     /// Moves some of its boxes into `spare`.
     fn take_loads(&self, spare: &mut Loads) {
         let mut shared = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,6 +159,12 @@ impl Worker {
         self.shard().fail(failure);
     }
 
+    /// Frees its spare boxes, and those that workers share.
+    pub fn free_spare(&mut self) {
+        self.spare.clear();
+        self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// A box for a connection that comes under load.
     pub fn take_load(&mut self) -> Box<Load> {
         if self.spare.is_empty() {
@@ -215,7 +216,8 @@ mod tests {
         (0..5_000).for_each(|_| giver.keep_load(Box::default()));
         let shared = giver.shared.spare.lock().expect("nobody panicked").len();
         assert_eq!((giver.spare.len(), shared), (SPARE_LOADS_MAX, SHARED_LOADS_MAX));
-        giver.shared.free_spare();
-        assert_eq!(giver.shared.spare.lock().expect("nobody panicked").len(), 0);
+        giver.free_spare();
+        let shared = giver.shared.spare.lock().expect("nobody panicked").len();
+        assert_eq!((giver.spare.len(), shared), (0, 0));
     }
 }

@@ -90,6 +90,11 @@ impl Spare {
         }
     }
 
+    /// Frees its boxes.
+    pub(crate) fn clear(&mut self) {
+        self.own.clear();
+    }
+
     /// Ends a batch: as many boxes stay as batches have lately taken, so that a worker which mostly takes finds what
     /// one that mostly gives back has. In between, boxes stay in the cache of the core that used them last.
     pub(crate) fn settle(&mut self) {
@@ -180,7 +185,8 @@ mod tests {
         (0..5_000).for_each(|_| giver.keep(marked()));
         assert!(giver.own.len() <= OWN_LOADS_MAX);
         assert_eq!(giver.depot.0.len(), SHARED_LOADS_MAX);
+        giver.clear();
         giver.depot.clear();
-        assert_eq!(giver.depot.0.len(), 0);
+        assert_eq!((giver.own.len(), giver.depot.0.len()), (0, 0));
     }
 }

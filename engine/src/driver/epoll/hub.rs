@@ -73,6 +73,8 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) stopping: AtomicBool,
     /// Threads end.
     pub(crate) ended: AtomicBool,
+    /// How often many connections had gone.
+    pub(crate) ebbs: AtomicU32,
     /// Makes the randomness of workers differ from process to process.
     pub(crate) seed: u64,
     /// Per listener: whether it is to be closed.
@@ -180,6 +182,7 @@ impl<A: Application> Hub<A> {
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            ebbs: AtomicU32::new(0),
             seed: RandomState::new().hash_one(std::process::id()),
             closing: (0..listeners).map(|_| AtomicBool::new(false)).collect(),
             table,
@@ -214,12 +217,13 @@ impl<A: Application> Hub<A> {
         self.workers.iter().filter_map(|seat| seat.thread.get()).for_each(Thread::unpark);
     }
 
-    /// Frees what is kept for as many connections as have gone. What is in use is scattered among it, so that a
-    /// small box may keep a whole page from the system.
+    /// Frees what is kept for as many connections as have gone, here and on workers that rest: a small box that is left
+    /// of thousands keeps a whole page from the system.
     pub(crate) fn ebb(&self) {
         while self.depot.pop().is_some() {}
         self.loads.clear();
-        self.app.ebb();
+        self.ebbs.fetch_add(1, Ordering::Relaxed);
+        self.wake_all();
     }
 
     /// True once every connection is being ended.

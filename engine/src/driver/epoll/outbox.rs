@@ -51,6 +51,11 @@ impl<A: Application> Outbox<A> {
         Outbox { events, mail, is_ahead: false, hints, home, spare }
     }
 
+    /// Frees the spare nodes.
+    pub(crate) fn free_spare(&mut self) {
+        self.spare.clear();
+    }
+
     /// True if nothing waits to run.
     pub(crate) fn is_empty(&self) -> bool {
         self.mail.is_empty() && self.events.is_empty()

@@ -34,6 +34,8 @@ pub(crate) struct Supervisor<A: Application> {
     ready: Vec<bool>,
     watchdog: Watchdog,
     tide: Tide,
+    /// The last look found that many connections had gone.
+    has_ebbed: bool,
 }
 
 impl<A: Application> Supervisor<A> {
@@ -55,6 +57,7 @@ impl<A: Application> Supervisor<A> {
                 ready,
                 watchdog: Watchdog::default(),
                 tide: Tide::new(STILL_LOOKS),
+                has_ebbed: false,
             },
             waker,
         ))
@@ -129,9 +132,13 @@ impl<A: Application> Supervisor<A> {
         for slot in self.hub.table.trim(now) {
             self.hub.inject(slot as usize % self.hub.reactors.len(), slot);
         }
+        // Workers have freed theirs by the next look.
+        if std::mem::take(&mut self.has_ebbed) {
+            memory::trim();
+        }
         if self.tide.is_out(self.hub.table.live()) {
             self.hub.ebb();
-            memory::trim();
+            self.has_ebbed = true;
         }
     }
 }

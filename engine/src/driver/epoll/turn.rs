@@ -72,6 +72,13 @@ impl<A: Application> Runner<A> {
         self.out.is_ahead = false;
     }
 
+    /// Frees what this worker keeps for as many connections as have gone.
+    pub(crate) fn ebb(&mut self) {
+        self.out.free_spare();
+        self.kit.free_spare();
+        self.hub.app.ebb(&mut self.kit.local);
+    }
+
     /// Ends the turn of a held slot (O3): flush, arm while still running, release last.
     pub(crate) fn finish(&mut self, mut held: Held) {
         let flush = AssertUnwindSafe(|| self.flush(&mut held));

@@ -51,6 +51,8 @@ pub(crate) struct PoolWorker<A: Application> {
     number: usize,
     /// Since when slots are queued, in microseconds; 0 if none is.
     queued_since_us: u64,
+    /// Of the hub, when this worker last looked.
+    ebbs: u32,
 }
 
 impl<A: Application> PoolWorker<A> {
@@ -68,7 +70,7 @@ impl<A: Application> PoolWorker<A> {
         let now = hub.clock.now();
         let runner = Runner { hub: Arc::clone(&hub), kit, out, now, now_us: 0, read_bytes: 0, number };
         let held = Vec::with_capacity(4 * TURNS_MAX);
-        PoolWorker { hub, runner, lead, held, number, queued_since_us: 0 }
+        PoolWorker { hub, runner, lead, held, number, queued_since_us: 0, ebbs: 0 }
     }
 
     /// Runs until the engine ends.
@@ -96,6 +98,11 @@ impl<A: Application> PoolWorker<A> {
     /// Sleeps until there is work; false if it was woken to help and found nothing, or for nothing.
     fn sleep(&mut self) -> bool {
         self.runner.kit.rest();
+        let ebbs = self.hub.ebbs.load(Ordering::Relaxed);
+        if ebbs != self.ebbs {
+            self.ebbs = ebbs;
+            self.runner.ebb();
+        }
         let PoolWorker { hub, runner, lead, number, .. } = self;
         let counts = &hub.workers[*number].counts;
         if let Some(lead) = lead {

@@ -316,7 +316,9 @@ impl<A: Application> Worker<A> {
             self.hub.pool.trim();
             if tide.is_out(self.hub.table.live()) {
                 self.hub.loads.clear();
-                self.hub.app.ebb();
+                let kit = &mut *self.kit.borrow_mut();
+                kit.free_spare();
+                self.hub.app.ebb(&mut kit.local);
                 memory::trim();
             }
         }
