@@ -52,6 +52,10 @@ pub trait Application: Send + Sync + Sized + 'static {
     /// Mail came back to a sender that is gone: what it carries (places, counts) must be given back here.
     fn orphaned(&self, local: &mut Self::Local, mail: Self::Mail);
 
+    /// Many connections have gone, and their number stands: what is kept for as many may be freed. Called on every worker's
+    /// thread that rests then.
+    fn ebb(&self, _local: &mut Self::Local) {}
+
     /// The machine that `frozen` describes.
     fn thaw(&self, local: &mut Self::Local, frozen: &Frozen) -> Result<Box<dyn Machine<Self>>, ThawError>;
 }

@@ -144,6 +144,10 @@ impl Application for Gateway {
         drop(mail);
     }
 
+    fn ebb(&self, local: &mut Worker) {
+        local.free_spare();
+    }
+
     fn thaw(&self, local: &mut Worker, frozen: &Frozen) -> Result<Box<dyn Machine<Gateway>>, ThawError> {
         match Kind::from_code(frozen.kind) {
             Some(Kind::Downstream) => Ok(Box::new(Downstream::thaw(local, frozen)?)),

@@ -193,6 +193,12 @@ impl Worker {
         self.shard().fail(failure);
     }
 
+    /// Frees its spare boxes, and those that workers share.
+    pub fn free_spare(&mut self) {
+        self.spare.clear();
+        self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// A box for a connection that comes under load.
     pub fn take_load(&mut self) -> Box<Load> {
         if self.spare.is_empty() {
@@ -288,5 +294,8 @@ mod tests {
         (0..5_000).for_each(|_| giver.keep_load(Box::default()));
         let shared = giver.shared.spare.lock().expect("nobody panicked").len();
         assert_eq!((giver.spare.len(), shared), (SPARE_LOADS_MAX, SHARED_LOADS_MAX));
+        giver.free_spare();
+        let shared = giver.shared.spare.lock().expect("nobody panicked").len();
+        assert_eq!((giver.spare.len(), shared), (0, 0));
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) stopping: AtomicBool,
     /// Threads end.
     pub(crate) ended: AtomicBool,
+    /// How often many connections had gone.
+    pub(crate) ebbs: AtomicU32,
     /// Makes the randomness of workers differ from process to process.
     pub(crate) seed: u64,
     /// Per listener: whether it is to be closed.
@@ -180,6 +182,7 @@ impl<A: Application> Hub<A> {
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            ebbs: AtomicU32::new(0),
             seed: RandomState::new().hash_one(std::process::id()),
             closing: (0..listeners).map(|_| AtomicBool::new(false)).collect(),
             table,
@@ -212,6 +215,15 @@ impl<A: Application> Hub<A> {
     pub(crate) fn wake_all(&self) {
         self.reactors.iter().for_each(|reactor| reactor.poller.wake());
         self.workers.iter().filter_map(|seat| seat.thread.get()).for_each(Thread::unpark);
+    }
+
+    /// Frees what is kept for as many connections as have gone, here and on workers that rest: a small box that is left
+    /// of thousands keeps a whole page from the system.
+    pub(crate) fn ebb(&self) {
+        while self.depot.pop().is_some() {}
+        self.loads.clear();
+        self.ebbs.fetch_add(1, Ordering::Relaxed);
+        self.wake_all();
     }
 
     /// True once every connection is being ended.

@@ -2,7 +2,7 @@
 //!
 //! A readable socket's way: `leader` (epoll) → `worker` (batch) → `turn` (read, machine, mail) → `outbox` (mail to the
 //! other connection) → `turn` again (flush, arm, release). `hub` is what all threads share, `acceptor` and `supervisor`
-//! bring new connections. The ownership rules O1 to O12 stand in `docs/architecture.md`. Started by `engine` alone.
+//! bring new connections, `watchdog` looks for lost ones. The ownership rules O1 to O12 stand in `docs/architecture.md`. Started by `engine` alone.
 
 mod hub;
 mod outbox;
@@ -10,6 +10,7 @@ mod turn;
 mod acceptor;
 mod leader;
 mod worker;
+mod watchdog;
 mod supervisor;
 
 use std::net::SocketAddr;

@@ -37,6 +37,8 @@ pub(crate) struct Runner<A: Application> {
     pub(crate) out: Outbox<A>,
     /// The moment of the turn.
     pub(crate) now: Time,
+    /// The same in microseconds, for budgets.
+    pub(crate) now_us: u64,
     /// Bytes read in this batch.
     pub(crate) read_bytes: usize,
     pub(crate) number: usize,
@@ -51,7 +53,6 @@ impl<A: Application> Runner<A> {
     /// Runs a held slot for `causes` (O2). A machine that panics ends its own connection: nothing of its call may reach
     /// the next one on this thread.
     pub(crate) fn turn(&mut self, held: &mut Held, causes: Causes) {
-        self.look_at_clock();
         let mut letters = self.hub.table.take_mail(held);
         let turn = AssertUnwindSafe(|| self.unguarded_turn(held, causes, &mut letters));
         if catch_unwind(turn).is_err() {
@@ -62,10 +63,20 @@ impl<A: Application> Runner<A> {
         self.out.bounce_all(letters, &self.hub, &mut self.kit.local, counts);
     }
 
-    /// Reads the clock. Whoever holds a slot reads it after whoever held it before, so `now` never goes back for one
-    /// machine (rule 2), whichever workers run it.
+    /// Reads the clock. A worker must do so between queueing a slot, or taking it from somebody's queue, and its turn:
+    /// whoever held it before has let go by then and read the clock earlier, so `now` never goes back for one machine
+    /// (rule 2), whichever workers run it.
     pub(crate) fn look_at_clock(&mut self) {
-        self.now = self.hub.clock.now();
+        self.now_us = self.hub.clock.micros();
+        self.now = Time::from_micros(self.now_us);
+        self.out.is_ahead = false;
+    }
+
+    /// Frees what this worker keeps for as many connections as have gone.
+    pub(crate) fn ebb(&mut self) {
+        self.out.free_spare();
+        self.kit.free_spare();
+        self.hub.app.ebb(&mut self.kit.local);
     }
 
     /// Ends the turn of a held slot (O3): flush, arm while still running, release last.
@@ -86,7 +97,7 @@ impl<A: Application> Runner<A> {
     }
 
     fn unguarded_turn(&mut self, held: &mut Held, causes: Causes, letters: &mut Letters<A::Mail>) {
-        let Runner { hub, kit, out, now, read_bytes, number } = self;
+        let Runner { hub, kit, out, now, read_bytes, number, .. } = self;
         let (hub, now) = (&**hub, *now);
         let counts = &hub.workers[*number].counts;
         counts.turns.add(1);
