@@ -62,12 +62,12 @@ impl<A: Application> PoolWorker<A> {
         events: Deque<u32>,
         lead: Option<Lead<A>>,
     ) -> PoolWorker<A> {
+        hub.balance.join(number);
         let (local, seed) = (hub.app.local(number), number as u64 + hub.seed);
         let kit = Kit::new(local, hub.pool.clone(), hub.loads.clone(), seed);
         let home = number % hub.reactors.len();
         let out = Outbox::new(events, home);
-        let now = hub.clock.now();
-        let runner = Runner { hub: Arc::clone(&hub), kit, out, now, read_bytes: 0, number };
+        let runner = Runner::new(Arc::clone(&hub), kit, out, number);
         let held = Vec::with_capacity(4 * TURNS_MAX);
         PoolWorker { hub, runner, lead, held, number, polled_us: 0, queued_since_us: 0 }
     }
@@ -78,11 +78,12 @@ impl<A: Application> PoolWorker<A> {
             if self.runner.out.is_empty() && !self.find_work() {
                 continue;
             }
-            self.look_at_reactor();
+            let now_us = self.look_at_reactor();
             // What others handed off has its turn beside what this worker has queued itself.
             self.take_handed_off();
             self.call_for_help();
-            self.batch();
+            self.hub.balance.look(now_us);
+            self.batch(now_us);
         }
     }
 
@@ -149,17 +150,18 @@ impl<A: Application> PoolWorker<A> {
         false
     }
 
-    /// Polls epoll now and then while work is queued.
-    fn look_at_reactor(&mut self) {
+    /// Polls epoll now and then while work is queued. Says what time it is.
+    fn look_at_reactor(&mut self) -> u64 {
         let now_us = self.hub.clock.micros();
         let since_us = now_us - self.polled_us;
-        let Some(lead) = self.lead.as_mut().filter(|_| since_us >= POLL_US) else { return };
+        let Some(lead) = self.lead.as_mut().filter(|_| since_us >= POLL_US) else { return now_us };
         let counts = &self.hub.workers[self.number].counts;
         counts.lag_us_max.raise(since_us);
         self.polled_us = now_us;
         let events = &self.runner.out.events;
         let result = lead.poll(counts, &mut |slot| events.push(slot));
         result.expect("epoll_wait fails for a bad descriptor alone, and this one is ours");
+        now_us
     }
 
     /// Wakes a sleeper if there is more than this worker can run soon (O10).
@@ -186,9 +188,8 @@ impl<A: Application> PoolWorker<A> {
         }
     }
 
-    /// Runs a batch to its end (O5).
-    fn batch(&mut self) {
-        let began_us = self.hub.clock.micros();
+    /// Runs a batch that begins now to its end (O5).
+    fn batch(&mut self, began_us: u64) {
         let (events, mail) = (self.runner.out.events.len(), self.runner.out.mail.len());
         self.runner.read_bytes = 0;
         self.runner.counts().batches.add(1);
