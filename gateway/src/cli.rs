@@ -77,6 +77,8 @@ pub struct RunArguments {
     upstream_mode: Option<String>,
     #[arg(long, value_name = "WAY", help = help_of("--accept"))]
     accept: Option<String>,
+    #[arg(long, value_name = "WHETHER", help = help_of("--rebalance"))]
+    rebalance: Option<String>,
     #[arg(long, value_name = "ADDRESS", help = help_of("--admin"))]
     admin: Option<String>,
     #[arg(long, value_name = "DURATION", help = help_of("--drain-delay"))]
@@ -111,6 +113,7 @@ impl RunArguments {
             ("--upstream-connections", &self.upstream_connections),
             ("--upstream-mode", &self.upstream_mode),
             ("--accept", &self.accept),
+            ("--rebalance", &self.rebalance),
             ("--admin", &self.admin),
             ("--drain-delay", &self.drain_delay),
             ("--drain-deadline", &self.drain_deadline),

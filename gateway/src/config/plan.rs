@@ -64,6 +64,8 @@ pub struct EnginePlan {
     pub connections_per_source_max: Option<usize>,
     /// `--accept`. Default shared.
     pub accept: AcceptMode,
+    /// `--rebalance`: busy connections leave a reactor that is clearly busier than another. Default on.
+    pub rebalance: bool,
 }
 
 /// `--engine raw|tokio`.
@@ -339,6 +341,7 @@ impl Default for EnginePlan {
             connections_max: 16_384,
             connections_per_source_max: None,
             accept: AcceptMode::Shared,
+            rebalance: true,
         }
     }
 }
