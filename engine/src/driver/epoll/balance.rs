@@ -21,7 +21,7 @@ const WINDOW_US: u64 = 100_000;
 /// A window that ended so long ago says nothing about now, in microseconds.
 const STALE_US: u64 = 3 * WINDOW_US;
 /// A home is busier than another if it is by so many thousandths of a core, ...
-const MARGIN: u64 = 200;
+const MARGIN: u64 = 100;
 /// ... and so many tenths of the other.
 const TENTHS: u64 = 13;
 /// Fewer turns than this in a window are no reason to move anybody.
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn even_and_idle_homes_move_nobody() {
-        for loads in [[0, 0], [100, 100], [40, 40], [15, 0], [80, 65], [100, 80]] {
+        for loads in [[0, 0], [100, 100], [40, 40], [9, 0], [39, 30], [80, 65], [100, 80]] {
             assert!(World::new(2).moves(&loads, 1_000).is_empty(), "{loads:?}");
         }
     }
