@@ -50,6 +50,8 @@ pub(crate) struct PoolWorker<A: Application> {
     held: Vec<Held>,
     number: usize,
     polled_us: u64,
+    /// Since when it has been awake without having said so, in microseconds.
+    awake_us: u64,
     /// Since when slots are queued, in microseconds; 0 if none is.
     queued_since_us: u64,
 }
@@ -69,7 +71,7 @@ impl<A: Application> PoolWorker<A> {
         let out = Outbox::new(events, home);
         let runner = Runner::new(Arc::clone(&hub), kit, out, number);
         let held = Vec::with_capacity(4 * TURNS_MAX);
-        PoolWorker { hub, runner, lead, held, number, polled_us: 0, queued_since_us: 0 }
+        PoolWorker { hub, runner, lead, held, number, polled_us: 0, awake_us: 0, queued_since_us: 0 }
     }
 
     /// Runs until the engine ends.
@@ -82,6 +84,7 @@ impl<A: Application> PoolWorker<A> {
             // What others handed off has its turn beside what this worker has queued itself.
             self.take_handed_off();
             self.call_for_help();
+            self.note_awake(now_us);
             self.hub.balance.look(now_us);
             self.batch(now_us);
         }
@@ -98,6 +101,9 @@ impl<A: Application> PoolWorker<A> {
     /// Sleeps until there is work; false if it was woken to help and found nothing, or for nothing.
     fn sleep(&mut self) -> bool {
         self.runner.kit.rest();
+        if self.hub.balance.gathers() {
+            self.note_awake(self.hub.clock.micros());
+        }
         let PoolWorker { hub, runner, lead, number, .. } = self;
         let counts = &hub.workers[*number].counts;
         if let Some(lead) = lead {
@@ -106,6 +112,7 @@ impl<A: Application> PoolWorker<A> {
             let result = lead.wait(surplus, counts, &mut |slot| events.push(slot));
             result.expect("epoll_wait fails for a bad descriptor alone, and this one is ours");
             self.polled_us = self.hub.clock.micros();
+            self.awake_us = self.polled_us;
         } else {
             let sleep = &hub.workers[*number].sleep;
             sleep.announce();
@@ -114,6 +121,9 @@ impl<A: Application> PoolWorker<A> {
                 std::thread::park();
             }
             sleep.end();
+            if self.hub.balance.gathers() {
+                self.awake_us = self.hub.clock.micros();
+            }
             self.take_handed_off();
         }
         !self.runner.out.is_empty() || self.steal(STEAL_FROM)
@@ -148,6 +158,14 @@ impl<A: Application> PoolWorker<A> {
             }
         }
         false
+    }
+
+    /// Says how long it has been awake, if anybody wants to know.
+    fn note_awake(&mut self, now_us: u64) {
+        let us = now_us.saturating_sub(std::mem::replace(&mut self.awake_us, now_us));
+        if self.hub.balance.gathers() {
+            self.hub.balance.note_awake(self.number, us);
+        }
     }
 
     /// Polls epoll now and then while work is queued. Says what time it is.
