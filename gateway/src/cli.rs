@@ -80,6 +80,10 @@ pub struct RunArguments {
     upstream_mode: Option<String>,
     #[arg(long, value_name = "WAY", help = help_of("--accept"))]
     accept: Option<String>,
+    #[arg(long, value_name = "WHETHER", help = help_of("--rebalance"))]
+    rebalance: Option<String>,
+    #[arg(long, value_name = "COUNT", help = help_of("--active-min"))]
+    active_min: Option<String>,
     #[arg(long, value_name = "ADDRESS", help = help_of("--admin"))]
     admin: Option<String>,
     #[arg(long, value_name = "DURATION", help = help_of("--drain-delay"))]
@@ -114,6 +118,8 @@ impl RunArguments {
             ("--upstream-connections", &self.upstream_connections),
             ("--upstream-mode", &self.upstream_mode),
             ("--accept", &self.accept),
+            ("--rebalance", &self.rebalance),
+            ("--active-min", &self.active_min),
             ("--admin", &self.admin),
             ("--drain-delay", &self.drain_delay),
             ("--drain-deadline", &self.drain_deadline),

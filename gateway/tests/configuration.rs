@@ -67,6 +67,7 @@ fn the_defaults_of_the_table_are_those_of_the_plan() {
     assert_eq!((said.engine.mode, said.engine.dispatch), (plan.engine.mode, plan.engine.dispatch));
     assert_eq!((said.engine.accept, said.engine.pin_cores), (plan.engine.accept, plan.engine.pin_cores));
     assert_eq!(said.engine.read_budget_bytes, plan.engine.read_budget_bytes);
+    assert_eq!(said.engine.rebalance, plan.engine.rebalance);
 }
 
 #[test]
@@ -168,6 +169,14 @@ fn what_would_be_ignored_is_refused() {
         "--reactors: engine.reactors has no effect with the tokio engine, which has workers only"
     );
     assert_eq!(
+        refused(&[tokio, ("--rebalance", "off")]),
+        "--rebalance: engine.rebalance has no effect with the tokio engine, which has workers only"
+    );
+    assert_eq!(
+        refused(&[("--dispatch", "handoff"), ("--rebalance", "on")]),
+        "--rebalance: engine.rebalance has no effect with handoff, where any worker runs what any reactor finds"
+    );
+    assert_eq!(
         refused(&[("--upstream-mode", "bound"), ("--upstream-connections", "2")]),
         "--upstream-connections: has no effect with upstream mode bound"
     );
@@ -184,6 +193,19 @@ fn what_would_be_ignored_is_refused() {
         with(&[], &variables, &MACHINE).unwrap_err(),
         "BOWLINE_DISPATCH: engine.dispatch has no effect with the tokio engine, which has workers only"
     );
+}
+
+#[test]
+fn rebalancing_is_on_until_somebody_says_off() {
+    assert!(flags(&[]).unwrap().engine.rebalance);
+    assert!(flags(&[("--rebalance", "on")]).unwrap().engine.rebalance);
+    assert!(!flags(&[("--rebalance", "off")]).unwrap().engine.rebalance);
+    assert!(!text("engine: {rebalance: off}").unwrap().engine.rebalance);
+    assert_eq!(
+        (flags(&[]).unwrap().engine.active_min, flags(&[("--active-min", "2")]).unwrap().engine.active_min),
+        (None, Some(2))
+    );
+    assert!(refused(&[("--rebalance", "yes")]).starts_with("--rebalance: "));
 }
 
 #[test]

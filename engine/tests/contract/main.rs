@@ -12,7 +12,7 @@ mod stage;
 
 use std::sync::Arc;
 
-use bowline_engine::options::{Dispatch, Mode, Options};
+use bowline_engine::options::{Dispatch, Mode, Options, Rebalance};
 
 use probe::{Act, Log, Probe};
 use stage::{Real, Simulated, Stage};
@@ -39,10 +39,12 @@ fn each_driver(
         expect_nothing_forbidden(&app, &format!("simulator, seed {seed}"));
     }
     for mode in REAL_MODES {
-        let app = fresh();
-        let options = Options { mode, connections_max: 256, ..Options::default() };
-        play(&mut Real::new(Arc::clone(&app), options), &app);
-        expect_nothing_forbidden(&app, &format!("{mode:?}"));
+        for rebalance in [Rebalance::On, Rebalance::EveryTurn] {
+            let app = fresh();
+            let options = Options { mode, rebalance, connections_max: 256, ..Options::default() };
+            play(&mut Real::new(Arc::clone(&app), options), &app);
+            expect_nothing_forbidden(&app, &format!("{mode:?}, {rebalance:?}"));
+        }
     }
 }
 

@@ -135,17 +135,23 @@ impl Settings<'_> {
             _ => EngineMode::Raw,
         };
         if mode == EngineMode::Tokio {
-            for path in ["engine.dispatch", "engine.reactors"] {
+            for path in ["engine.dispatch", "engine.reactors", "engine.rebalance", "engine.active_min"] {
                 self.refuse(path, "has no effect with the tokio engine, which has workers only");
+            }
+        }
+        let dispatch = match self.text("engine.dispatch").as_str() {
+            "handoff" => Dispatch::Handoff,
+            _ => Dispatch::Help,
+        };
+        if mode == EngineMode::Raw && dispatch == Dispatch::Handoff {
+            for path in ["engine.rebalance", "engine.active_min"] {
+                self.refuse(path, "has no effect with handoff, where any worker runs what any reactor finds");
             }
         }
         let (reactors, workers) = self.threads(machine, mode);
         EnginePlan {
             mode,
-            dispatch: match self.text("engine.dispatch").as_str() {
-                "handoff" => Dispatch::Handoff,
-                _ => Dispatch::Help,
-            },
+            dispatch,
             reactors,
             workers,
             pin_cores: self.switch("engine.pin_cores"),
@@ -160,6 +166,8 @@ impl Settings<'_> {
                 "reuseport" => AcceptMode::Reuseport,
                 _ => AcceptMode::Shared,
             },
+            rebalance: self.text("engine.rebalance") == "on",
+            active_min: self.layer.number("engine.active_min").map(|(number, _)| number as usize),
         }
     }
 

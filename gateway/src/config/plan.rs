@@ -71,6 +71,10 @@ pub struct EnginePlan {
     pub connections_per_source_max: Option<usize>,
     /// `--accept`. Default shared.
     pub accept: AcceptMode,
+    /// `--rebalance`: busy connections leave a reactor that is clearly busier than another. Default on.
+    pub rebalance: bool,
+    /// `--active-min`: reactors that connections are gathered on while there is little to do. Default none: all of them.
+    pub active_min: Option<usize>,
 }
 
 /// `--engine raw|tokio`.
@@ -377,6 +381,8 @@ impl Default for EnginePlan {
             connections_max: 16_384,
             connections_per_source_max: None,
             accept: AcceptMode::Shared,
+            rebalance: true,
+            active_min: None,
         }
     }
 }

@@ -309,8 +309,7 @@ mod tests {
             let hub = Arc::new(Hub::new(Arc::new(Echo), options, seats, 0).expect("epoll works"));
             let kit = Kit::new((), hub.pool.clone(), hub.loads.clone(), 1);
             let out = Outbox::new(deque, 0);
-            let now = hub.clock.now();
-            let runner = Runner { hub: Arc::clone(&hub), kit, out, now, now_us: 0, read_bytes: 0, number: 0 };
+            let runner = Runner::new(Arc::clone(&hub), kit, out, 0);
             Bench { hub, runner, listener: TcpListener::bind("127.0.0.1:0").expect("loopback") }
         }
 
