@@ -58,6 +58,7 @@ impl Topology {
                 builder.faults.add(place.clone(), message);
             }
         }
+        builder.leave_out_unused_echo(&listeners);
         let places = places.iter().map(said_at).collect();
         Topology {
             listeners,
@@ -118,6 +119,14 @@ impl Builder<'_> {
             }
         }
         self.flags_without_effect();
+    }
+
+    /// Without a listener of HTTP nobody asks the embedded HTTP upstream, and its connections would bear both names.
+    fn leave_out_unused_echo(&mut self, listeners: &[ListenerPlan]) {
+        let speaks_http = listeners.iter().any(|listener| listener.protocol == Protocol::Http);
+        if self.file.clusters.is_empty() && !speaks_http {
+            self.clusters.truncate(1);
+        }
     }
 
     fn file_cluster(&mut self, entry: &Entry) -> ClusterPlan {
