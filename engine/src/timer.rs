@@ -84,6 +84,12 @@ impl Wheel {
         }
     }
 
+    /// Gives back what buckets have grown beyond their hints: many connections have gone.
+    pub(crate) fn shrink(&mut self) {
+        self.due.shrink_to_fit();
+        self.near.buckets.iter_mut().chain(&mut self.far.buckets).for_each(Vec::shrink_to_fit);
+    }
+
     /// When the wheel wants to be advanced next.
     pub(crate) fn next(&self) -> Option<Tick> {
         if self.due.is_empty() { self.next } else { Some(self.now) }

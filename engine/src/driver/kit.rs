@@ -66,9 +66,10 @@ impl<A: Application> Kit<A> {
         self.batch = Batch::new(self.pool.clone());
     }
 
-    /// Frees the spare boxes: many connections have gone.
+    /// Frees the spare boxes and the batch's chunks: many connections have gone.
     pub(crate) fn free_spare(&mut self) {
         self.spare.clear();
+        self.free_batch();
     }
 
     /// Frees what is only worth keeping while there is work; called before the worker sleeps.

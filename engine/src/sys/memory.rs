@@ -7,11 +7,19 @@ const MAPPED_BYTES_MIN: i32 = 96 << 10;
 
 /// Fixes the size from which blocks are mapped by themselves. Left alone, glibc raises it to the largest block that was
 /// ever freed, up to 32 MiB, and large frames then stay in the heap for good: more than the ceiling of all buffers.
+///
+/// All threads share one arena. The data path allocates nothing in the steady state, so nobody queues for it, and what
+/// one thread takes another gives back: in arenas of their own, what is left of a peak is spread over the pages of all.
 pub(crate) fn prepare() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the function takes no pointer and may be called at any time, on any thread.
     unsafe {
         nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: as above.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
     }
 }
 

@@ -54,6 +54,11 @@ impl<A: Application> Lead<A> {
         self.wheel.add(slot, tick);
     }
 
+    /// Gives memory back: many connections have gone.
+    pub(crate) fn ebb(&mut self) {
+        self.wheel.shrink();
+    }
+
     /// Waits, unless other threads left work, and hands every slot that must run to `queue`. Sleeping is announced, so
     /// whoever leaves something for this reactor meanwhile wakes it (O10); `has_work` is asked after that.
     pub(crate) fn wait(

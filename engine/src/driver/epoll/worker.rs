@@ -104,6 +104,9 @@ impl<A: Application> PoolWorker<A> {
         if ebbs != self.ebbs {
             self.ebbs = ebbs;
             self.runner.ebb();
+            if let Some(lead) = &mut self.lead {
+                lead.ebb();
+            }
         }
         if self.hub.balance.gathers() {
             self.note_awake(self.hub.clock.micros());
