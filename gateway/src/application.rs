@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use bowline_engine::machine::{Application, CloseCause, Closed, Frozen, Lost, Machine, OpenError, ThawError};
+use bowline_engine::machine::{
+    Accepted, Application, CloseCause, Closed, Frozen, Lost, Machine, OpenError, ThawError,
+};
 use bowline_engine::time::Time;
 
 use crate::cluster::EndpointView;
@@ -103,6 +105,7 @@ impl Application for Gateway {
         local: &mut Worker,
         listener: u16,
         _peer: SocketAddr,
+        _accepted: &dyn Accepted,
     ) -> Option<Box<dyn Machine<Gateway>>> {
         if listener == self.echo_listener() {
             return Some(Box::new(Echo::default()));

@@ -96,6 +96,8 @@ pub(crate) trait Port<A: Application> {
     fn post(&mut self, to: Address, mail: A::Mail);
     /// Makes a connection.
     fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>>;
+    /// Takes `peer` for the peer of the connection; false if its source has as many as it may.
+    fn set_peer(&mut self, peer: SocketAddr) -> bool;
     /// Publishes figures.
     fn publish(&mut self, note: Note);
 }
@@ -133,6 +135,10 @@ impl<A: Application> Host<A> for CallHost<'_, A> {
         self.port.open(open, machine)
     }
 
+    fn set_peer(&mut self, peer: SocketAddr) -> bool {
+        self.port.set_peer(peer)
+    }
+
     fn copy(&mut self, bytes: &[u8]) -> Option<Piece> {
         self.batch.copy(bytes)
     }
@@ -152,7 +158,7 @@ impl<A: Application> Core<A> {
     pub(crate) fn opening(machine: Box<dyn Machine<A>>, open: &Open, now: Time) -> Core<A> {
         let load = Load {
             limit: Tick::ceil(now.after_ms(open.timeout_ms)),
-            connect_to: Some(open.to),
+            connect: Some(*open),
             ..Load::default()
         };
         Core {
@@ -186,8 +192,8 @@ impl<A: Application> Core<A> {
     }
 
     /// Where a connection that is being opened goes, until it was asked once.
-    pub(crate) fn take_connect_to(&mut self) -> Option<SocketAddr> {
-        self.load.as_mut()?.connect_to.take()
+    pub(crate) fn take_connect(&mut self) -> Option<Open> {
+        self.load.as_mut()?.connect.take()
     }
 
     /// True until the connection is established.

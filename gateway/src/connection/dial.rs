@@ -63,7 +63,7 @@ fn open<A: Proxy>(
 ) -> Result<Address, Failure> {
     let timeout_ms = context.local.shared.clusters[usize::from(cluster)].plan().connect_timeout_ms;
     let machine = Upstream::new(Arc::clone(endpoint), cluster, version, owner, link);
-    let open = Open { to: endpoint.address(), timeout_ms };
+    let open = Open::new(endpoint.address(), timeout_ms);
     // A refusal means that connections or descriptors have run out on this side: an overload, not a lost endpoint.
     context.open(open, Box::new(machine)).map_err(|_| Failure::Overflow)
 }

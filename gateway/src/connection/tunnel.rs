@@ -117,7 +117,7 @@ impl Tunnel {
         let chosen = context.local.pools.choose_endpoint(usize::from(target.cluster), context.now, 0);
         let Ok(place) = chosen else { return self.reset(why, context) };
         let timeout_ms = shared.clusters[usize::from(target.cluster)].plan().connect_timeout_ms;
-        let open = Open { to: place.endpoint().address(), timeout_ms };
+        let open = Open::new(place.endpoint().address(), timeout_ms);
         let server = Tunnel::new(Side::Server, target.cluster, Some(context.me), Some(place));
         match context.open(open, Box::new(server)) {
             Ok(partner) => self.partner = Some(partner),

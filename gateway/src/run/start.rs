@@ -161,6 +161,7 @@ pub(super) fn options(plan: &EnginePlan) -> Options {
         reactors: plan.reactors,
         workers: plan.workers,
         pin_cores: plan.pin_cores,
+        announced_listeners: Vec::new(),
         accept: match plan.accept {
             AcceptMode::Shared => options::Accept::Shared,
             AcceptMode::Reuseport => options::Accept::Reuseport,

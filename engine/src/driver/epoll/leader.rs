@@ -230,7 +230,7 @@ mod tests {
     use crate::driver::epoll::outbox::Outbox;
     use crate::driver::epoll::turn::Runner;
     use crate::driver::kit::Kit;
-    use crate::machine::{Closed, Context, Freeze, Frozen, Input, Machine, ThawError};
+    use crate::machine::{Accepted, Closed, Context, Freeze, Frozen, Input, Machine, ThawError};
     use crate::options::Options;
     use crate::slot::table::{Newcomer, Table};
 
@@ -242,7 +242,13 @@ mod tests {
 
         fn local(&self, _worker: usize) {}
 
-        fn accept(&self, _: &mut (), _listener: u16, _peer: SocketAddr) -> Option<Box<dyn Machine<Echo>>> {
+        fn accept(
+            &self,
+            _: &mut (),
+            _listener: u16,
+            _peer: SocketAddr,
+            _: &dyn Accepted,
+        ) -> Option<Box<dyn Machine<Echo>>> {
             Some(Box::new(Echo))
         }
 
