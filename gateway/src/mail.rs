@@ -8,6 +8,7 @@ use bowline_engine::buf::Piece;
 use bowline_engine::time::Time;
 
 use crate::cluster::Place;
+use crate::error::CloseReason;
 use crate::error::Failure;
 
 /// Whole frames of one kind for one receiver, in order.
@@ -94,8 +95,8 @@ pub enum Mail {
     TunnelOpened,
     /// Tunnel: the upstream could not be reached.
     TunnelFailed {
-        /// Whether it was the deadline that passed.
-        timed_out: bool,
+        /// Why not.
+        why: CloseReason,
     },
     /// Tunnel: bytes.
     Data {

@@ -2,9 +2,11 @@
 //! reload may change it. Flags, environment, file, `--help` and docs/configuration.md all take from it, so they agree.
 //! It reads single values and knows nothing about how values fit together: that is the loader's work.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::fault::nearest;
+use crate::config::network::Network;
+use crate::config::network::list;
 use crate::config::units::format_bytes;
 use crate::config::units::format_duration_ms;
 use crate::config::units::parse_bytes;
@@ -59,6 +61,10 @@ pub enum Kind {
     Url,
     /// A list of those.
     Urls,
+    /// Networks by commas.
+    Networks,
+    /// IP addresses by commas.
+    Addresses,
 }
 
 /// A value that is in the range of its key.
@@ -102,6 +108,11 @@ impl Key {
             Kind::Address => Err(format!("{text:?} is no IP:PORT and not off")),
             Kind::Text | Kind::Url | Kind::Urls if text.trim().is_empty() => Err("is empty".to_owned()),
             Kind::Text | Kind::Url | Kind::Urls => Ok(Value::Text(text.to_owned())),
+            Kind::Networks => list::<Network, _>(text).map(|_| Value::Text(text.to_owned())),
+            Kind::Addresses => match list::<IpAddr, _>(text) {
+                Ok(_) => Ok(Value::Text(text.to_owned())),
+                Err(_) => Err(format!("{text:?} is no list of IP addresses by commas")),
+            },
         }
     }
 
@@ -139,6 +150,8 @@ impl Kind {
             Kind::Address => "IP:PORT|off".to_owned(),
             Kind::Url => "bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
             Kind::Urls => "list of bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
+            Kind::Networks => "NETWORK/BITS, by commas".to_owned(),
+            Kind::Addresses => "IP, by commas".to_owned(),
         }
     }
 }
@@ -277,16 +290,31 @@ pub const KEYS: &[Key] = &[
         "The deadline of a request to that cluster that names none itself; Bolt only"),
     changes("listeners[].send_goaway", Kind::Switch, "false",
         "Whether a draining gateway sends Bolt goaway; clients that do not know command 100 break on it; Bolt only"),
+    changes("listeners[].proxy_protocol", Kind::Choice(&["off", "v1", "v2", "any"]), "off",
+        "Clients come through a proxy that names them in a header of the PROXY protocol; one without the header is closed; costs some 80 bytes per idle connection"),
+    changes("listeners[].proxy_trusted", Kind::Networks, "(required with proxy_protocol)",
+        "The networks whose header is taken for the client's address; connections from elsewhere are reset"),
+    changes("listeners[].proxy_timeout", Kind::Duration(10, HOUR), "5s", "How long that header may take"),
+    changes("listeners[].tls_passthrough", Kind::Choice(&["off", "required", "preferred"]), "off",
+        "Tunnels are routed by the server name in the first message of TLS (`tls_routes`), which is forwarded as it came; what is no TLS is closed, or with preferred goes to the listener's cluster; tcp only"),
+    changes("listeners[].hello_timeout", Kind::Duration(10, HOUR), "5s",
+        "How long that message may take; with preferred, a client that stays silent so long goes to the listener's cluster, which delays protocols whose server speaks first by as much"),
+    changes("listeners[].server_name_required", Kind::Switch, "false",
+        "Whether TLS that names no server is closed; otherwise it goes to the listener's cluster"),
     changes("routes[].service", Kind::Text, "(required)", "The exact value of the Bolt header `service`"),
     changes("routes[].cluster", Kind::Text, "(required)", "The cluster that answers it"),
     changes("routes[].timeout", Kind::Duration(1, DAY), "1m", "The deadline of a request that names none itself"),
+    changes("tls_routes[].server_name", Kind::Text, "(required)",
+        "A server name, or `*.` and the end of names; equal goes before the longest end"),
+    changes("tls_routes[].alpn", Kind::Text, "(any)", "A protocol that the client must offer, such as h2; goes before a route to the same name without one"),
+    changes("tls_routes[].cluster", Kind::Text, "(required)", "The tcp cluster that gets the tunnel"),
     changes("clusters[].name", Kind::Text, "(required)", "The name that listeners and routes use, in logs and metrics too"),
     changes("clusters[].endpoints", Kind::Urls, "(the embedded echo upstream; in a file required unless `echo`)",
         "The servers, all of one protocol; names are resolved again and again; repeat the flag for more endpoints")
         .flag("--upstream"),
     changes("clusters[].echo", Kind::Switch, "false", "The embedded Bolt upstream that answers with what it was sent, instead of endpoints"),
-    changes("clusters[].balance", Kind::Choice(&["round_robin", "least_outstanding"]), "round_robin",
-        "How an endpoint is chosen: in turn, or the one with the fewest requests in flight"),
+    changes("clusters[].balance", Kind::Choice(&["round_robin", "least_outstanding", "random", "hash"]), "round_robin",
+        "How an endpoint is chosen: in turn; the one with the fewest requests in flight (tunnels open); of two at random the one with fewer; or by the client's address, the same as long as it may be used (Maglev: 128 KiB per cluster)"),
     changes("clusters[].mode", Kind::Choice(&["shared", "bound"]), "shared",
         "Whether clients share upstream connections; bound lets servers call clients and costs one upstream connection per client; Bolt only")
         .flag("--upstream-mode"),
@@ -305,6 +333,13 @@ pub const KEYS: &[Key] = &[
         "The first pause after an endpoint could not be reached; it doubles, with jitter"),
     changes("clusters[].reconnect_max", Kind::Duration(1, DAY), "10s", "The longest such pause"),
     changes("clusters[].resolve_interval", Kind::Duration(100, DAY), "30s", "How long a resolved name is good"),
+    changes("clusters[].connect_attempts", Kind::Count(1, 16), "3", "How many endpoints are tried for one tunnel, before a byte is sent; tcp only"),
+    changes("clusters[].source_addresses", Kind::Addresses, "(the system chooses)",
+        "Addresses of this host that connections are made from, in turn: each has ports of its own, about 28,000 per endpoint"),
+    changes("clusters[].proxy_protocol", Kind::Choice(&["off", "v1", "v2"]), "off",
+        "The header of the PROXY protocol that names the client, first on every connection; tcp only"),
+    changes("clusters[].original_destination", Kind::Switch, "false",
+        "Instead of endpoints: each tunnel goes where its client connected to before the packet filter sent it here (SO_ORIGINAL_DST); tcp only"),
     changes("limits.in_flight_max", Kind::Count(1, 65_535), "1024",
         "Requests of one client connection in flight; the next one is not read"),
     changes("limits.downstream_output_max", Kind::Size(64 * KIB, GIB), "1MiB",
@@ -325,8 +360,12 @@ pub const KEYS: &[Key] = &[
     changes("timeouts.idle", Kind::Duration(100, 30 * DAY), "15m",
         "A client connection without a byte for this long is closed; heartbeats count as bytes; longer costs memory for dead peers")
         .flag("--idle-timeout"),
-    changes("timeouts.half_closed", Kind::Duration(100, 30 * DAY), "15m",
-        "A tunnel half-closed in one direction ends after so long without a byte in the other"),
+    changes("timeouts.client_fin", Kind::Duration(100, 30 * DAY), "15m",
+        "A tunnel whose client has ended its side ends after so long without a byte of the server"),
+    changes("timeouts.server_fin", Kind::Duration(100, 30 * DAY), "15m",
+        "A tunnel whose server has ended its side ends after so long without a byte of the client"),
+    changes("timeouts.tunnel_max", Kind::Duration(100, 365 * DAY), "(no limit)",
+        "A tunnel is closed after so long, whatever it carries"),
     stays("admin.address", Kind::Address, "127.0.0.1:2046",
         "Where health, metrics and the list of connections are; whoever reaches it sees them, if their Host is localhost or an IP address of it (421 otherwise, against rebound names); off costs all three")
         .flag("--admin"),

@@ -95,6 +95,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
         engine,
         listeners: topology.listeners,
         routes: topology.routes,
+        tls_routes: topology.tls_routes,
         clusters: topology.clusters,
         limits,
         timeouts,
@@ -238,7 +239,9 @@ impl Settings<'_> {
     fn timeouts(&self) -> TimeoutsPlan {
         TimeoutsPlan {
             idle_ms: self.number("timeouts.idle"),
-            half_closed_ms: self.number("timeouts.half_closed"),
+            client_fin_ms: self.number("timeouts.client_fin"),
+            server_fin_ms: self.number("timeouts.server_fin"),
+            tunnel_ms_max: self.layer.number("timeouts.tunnel_max").map(|(ms, _)| ms),
         }
     }
 

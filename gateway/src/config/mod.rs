@@ -2,6 +2,7 @@
 //! are read into layers ([`said`]) by one table of keys ([`keys`]), and [`load`] makes the [`plan`] of them or says
 //! everything that is wrong. Modules stand from the lowest to the highest.
 
+pub mod network;
 pub mod plan;
 pub mod units;
 pub mod fault;
@@ -11,5 +12,6 @@ pub mod url;
 pub mod said;
 pub mod machine;
 mod files;
+mod streams;
 mod topology;
 pub mod load;

@@ -16,6 +16,7 @@ use crate::config::plan::ListenerPlan;
 use crate::config::plan::Protocol;
 use crate::config::plan::RoutePlan;
 use crate::config::plan::RouteTarget;
+use crate::config::plan::TlsRoutePlan;
 use crate::config::plan::UpstreamMode;
 use crate::config::said::Entry;
 use crate::config::said::File;
@@ -24,6 +25,7 @@ use crate::config::said::Item;
 use crate::config::said::LISTEN_FLAG;
 use crate::config::said::Layer;
 use crate::config::said::UPSTREAM_FLAG;
+use crate::config::streams;
 use crate::config::url::Url;
 use crate::config::url::protocol_name;
 
@@ -34,6 +36,7 @@ pub(crate) struct Topology {
     /// Where the address of each listener was said.
     pub(crate) places: Vec<String>,
     pub(crate) routes: Vec<RoutePlan>,
+    pub(crate) tls_routes: Vec<TlsRoutePlan>,
     pub(crate) clusters: Vec<ClusterPlan>,
 }
 
@@ -45,13 +48,18 @@ impl Topology {
         let mut builder = Builder { flags, file, admin, before, faults, clusters, positions };
         builder.clusters();
         let routes = builder.routes();
+        let tls_routes = builder.tls_routes();
         let (listeners, places): (Vec<_>, Vec<_>) = builder.listeners(!routes.is_empty()).into_iter().unzip();
         if !routes.is_empty() && listeners.iter().all(|listener| listener.protocol == Protocol::Tcp) {
             let place = file.routes.first().map_or(Place::Machine, |route| route.place.clone());
             builder.faults.add(place, "routes: have no effect since no listener speaks bolt");
         }
+        if !tls_routes.is_empty() && listeners.iter().all(|listener| listener.passthrough.is_none()) {
+            let place = file.tls_routes.first().map_or(Place::Machine, |route| route.place.clone());
+            builder.faults.add(place, "tls_routes: have no effect since no listener has tls_passthrough");
+        }
         let places = places.iter().map(said_at).collect();
-        Topology { listeners, places, routes, clusters: builder.clusters }
+        Topology { listeners, places, routes, tls_routes, clusters: builder.clusters }
     }
 }
 
@@ -110,7 +118,12 @@ impl Builder<'_> {
             true => (&entry.urls, prefix.as_str()),
             false => (&self.flags.upstream, ""),
         };
-        if echo != urls.is_empty() {
+        let original = entry.layer.switch("clusters[].original_destination").is_some_and(|(on, _)| on);
+        if original && (echo || !urls.is_empty()) {
+            let message = "original_destination: stands instead of endpoints, not beside them";
+            self.faults
+                .add(entry.place_of("clusters[].original_destination"), format!("{}.{message}", entry.name));
+        } else if !original && echo != urls.is_empty() {
             self.no_upstream(entry, echo);
         }
         let cluster = self.cluster(&name, &entry.layer, urls, prefix);
@@ -136,12 +149,16 @@ impl Builder<'_> {
         if protocol == Protocol::Bolt {
             layer.overlay(&self.flags.layer.below("clusters[]."));
         }
+        let original = layer.switch("clusters[].original_destination").is_some_and(|(on, _)| on);
+        let protocol = if original { Protocol::Tcp } else { protocol };
         let number = |path| layer.number(path).map_or_else(|| default_number(path), |(number, _)| number);
         let choice = |path| layer.text(path).map_or(key(path).default, |(text, _)| text);
         let cluster = ClusterPlan {
             endpoints,
             balance: match choice("clusters[].balance") {
                 "least_outstanding" => Balance::LeastOutstanding,
+                "random" => Balance::Random,
+                "hash" => Balance::Hash,
                 _ => Balance::RoundRobin,
             },
             mode: match choice("clusters[].mode") {
@@ -158,7 +175,7 @@ impl Builder<'_> {
             reconnect_ms_min: number("clusters[].reconnect_min"),
             reconnect_ms_max: number("clusters[].reconnect_max"),
             resolve_interval_ms: number("clusters[].resolve_interval"),
-            ..ClusterPlan::named(name, protocol)
+            ..streams::connecting(&layer, ClusterPlan::named(name, protocol))
         };
         if cluster.reconnect_ms_min > cluster.reconnect_ms_max {
             let place = layer.place("clusters[].reconnect_min").or(layer.place("clusters[].reconnect_max"));
@@ -200,6 +217,14 @@ impl Builder<'_> {
             (Protocol::Bolt, UpstreamMode::Bound) => &["clusters[].connections"],
             (Protocol::Bolt, UpstreamMode::Shared) => &[],
         };
+        if cluster.protocol != Protocol::Tcp {
+            let why = "but on a tcp cluster";
+            streams::without_effect(entry, streams::TUNNEL_CLUSTER_KEYS, why, self.faults);
+        }
+        if cluster.original_destination {
+            let why = "with original_destination";
+            streams::without_effect(entry, streams::ENDPOINT_KEYS, why, self.faults);
+        }
         let why = if cluster.protocol == Protocol::Tcp { "on a tcp cluster" } else { "in bound mode" };
         for &path in ignored {
             if let Some(place) = entry.layer.place(path) {
@@ -238,6 +263,28 @@ impl Builder<'_> {
                 service,
                 target: RouteTarget { cluster: cluster.unwrap_or(0), timeout_ms },
             });
+        }
+        routes
+    }
+
+    fn tls_routes(&mut self) -> Vec<TlsRoutePlan> {
+        let mut routes = Vec::new();
+        let mut said: HashMap<_, &String> = HashMap::new();
+        for entry in &self.file.tls_routes {
+            let text = self.required(entry, "tls_routes[].server_name");
+            let cluster = self.named_cluster(entry, "tls_routes[].cluster", Protocol::Tcp);
+            let place = || entry.place_of("tls_routes[].server_name");
+            let alpn = entry.layer.text("tls_routes[].alpn").map(|(text, _)| text.to_owned());
+            let Some(server_name) = streams::server_name(&text) else {
+                let message = format!("{}.server_name: {text:?} is no name and no *.NAME", entry.name);
+                self.faults.add(place(), message);
+                continue;
+            };
+            if let Some(first) = said.insert((server_name.clone(), alpn.clone()), &entry.name) {
+                let message = format!("{}.server_name: {text:?} is routed by {first} already", entry.name);
+                self.faults.add(place(), message);
+            }
+            routes.push(TlsRoutePlan { server_name, alpn, cluster: cluster.unwrap_or(0) });
         }
         routes
     }
@@ -288,7 +335,16 @@ impl Builder<'_> {
         let default_route = default_route
             .map(|cluster| RouteTarget { cluster, timeout_ms: default_number("listeners[].timeout") });
         let name = format!("listener-{at}");
-        Some((ListenerPlan { name, protocol, address, default_route, send_goaway: false }, place.clone()))
+        let plan = ListenerPlan {
+            name,
+            protocol,
+            address,
+            default_route,
+            send_goaway: false,
+            announced: None,
+            passthrough: None,
+        };
+        Some((plan, place.clone()))
     }
 
     fn file_listeners(&mut self, routed: bool) -> Vec<(ListenerPlan, Place)> {
@@ -347,7 +403,12 @@ impl Builder<'_> {
             .map_or(format!("listener-{at}"), |(name, _)| name.to_owned());
         let default_route = cluster.map(|cluster| RouteTarget { cluster, timeout_ms });
         let send_goaway = entry.layer.switch("listeners[].send_goaway").is_some_and(|(on, _)| on);
-        Some((ListenerPlan { name, protocol, address, default_route, send_goaway }, place))
+        let announced = streams::announced(entry, self.faults);
+        let passthrough = streams::passthrough(entry, protocol, default_route.is_some(), self.faults);
+        Some((
+            ListenerPlan { name, protocol, address, default_route, send_goaway, announced, passthrough },
+            place,
+        ))
     }
 
     fn listener_cluster(&mut self, entry: &Entry, protocol: Protocol, routed: bool) -> Option<usize> {
@@ -357,7 +418,9 @@ impl Builder<'_> {
         if self.file.clusters.is_empty() {
             return self.only_cluster(protocol, &entry.name, &entry.place, routed);
         }
-        if protocol == Protocol::Tcp || !routed {
+        let routed_by_name =
+            entry.layer.text("listeners[].tls_passthrough").is_some_and(|(word, _)| word != "off");
+        if (protocol == Protocol::Tcp && !routed_by_name) || (protocol == Protocol::Bolt && !routed) {
             let message = format!("{}.cluster: is missing; known: {}", entry.name, self.known());
             self.faults.add(entry.place.clone(), message);
         }

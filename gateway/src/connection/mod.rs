@@ -4,6 +4,7 @@
 //! tunnel, [`Echo`] the embedded server. They talk by mail alone, block never, read no clock and own no descriptor.
 
 mod state;
+mod front;
 mod frames;
 mod upstream;
 mod dial;
@@ -13,6 +14,7 @@ mod echo;
 
 pub use downstream::Downstream;
 pub use echo::Echo;
+pub use front::{Arrived, Front, Make};
 pub use state::{Kind, State, close_reason};
 pub use tunnel::Tunnel;
 pub use upstream::Upstream;
