@@ -10,6 +10,8 @@ pub mod lines;
 
 pub mod sockets;
 
+pub mod programs;
+
 pub mod bolt;
 
 pub mod upstream;

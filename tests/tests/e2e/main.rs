@@ -12,7 +12,9 @@ mod framing;
 mod interop;
 mod limits;
 mod load;
+mod networks;
 mod sharing;
+mod streams;
 mod tunnel;
 
 /// `deep` under `BOWLINE_DEEP`, `short` otherwise.
