@@ -29,10 +29,15 @@ pub struct Arrived {
 impl Arrived {
     /// What the socket says.
     pub fn of(accepted: &dyn Accepted) -> Arrived {
-        let reached = accepted.local_address();
-        let original = accepted.original_destination().filter(|original| Some(*original) != reached);
-        Arrived { reached, original }
+        let reached = accepted.local_address().map(canonical);
+        let original = accepted.original_destination().map(canonical);
+        Arrived { reached, original: original.filter(|original| Some(*original) != reached) }
     }
+}
+
+/// An address of IPv4 as what it is, also where a socket of IPv6 has it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Makes the machine behind the header.
@@ -77,8 +82,7 @@ impl<A: Proxy> Front<A> {
         let Stage::Waiting { listener, arrived, make } = &self.stage else { return };
         let mut arrived = **arrived;
         if let Some(Route { source, destination }) = route {
-            let client = SocketAddr::new(source.ip().to_canonical(), source.port());
-            if !context.set_peer(client) {
+            if !context.set_peer(canonical(source)) {
                 return context.reset(CloseReason::LimitPerSource.index() as u8);
             }
             arrived.reached = Some(destination);

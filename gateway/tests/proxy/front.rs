@@ -4,9 +4,13 @@
 use std::net::SocketAddr;
 
 use bowline_engine::time::TICK_MS;
-use bowline_gateway::config::plan::{AnnouncedPlan, Balance, Plan, ProxyVersion, ProxyVersions};
+use bowline_gateway::config::plan::{
+    AnnouncedPlan, Balance, ClusterPlan, EndpointPlan, PassthroughPlan, Plan, Protocol, ProxyVersion,
+    ProxyVersions, ServerName, TlsRoutePlan,
+};
 use bowline_gateway::error::CloseReason;
 use bowline_protocols::proxy_header::{Route, encode};
+use bowline_protocols::testing::client_hello;
 
 use crate::bolt::Call;
 use crate::world::{Peer, World, plan_of, server_address, tunnel_plan};
@@ -177,6 +181,30 @@ fn what_a_proxy_said_is_said_on_to_the_server() {
     world.send(client, &header(ProxyVersion::V2, "192.0.2.33:5555"));
     let server = world.server();
     assert_eq!(world.take(server), b"PROXY TCP4 192.0.2.33 203.0.113.5 5555 443\r\n");
+}
+
+#[test]
+fn tls_behind_a_header_is_led_by_its_name() {
+    let mut plan = announced(tunnel_plan(0), ProxyVersions::Any);
+    plan.listeners[0].passthrough =
+        Some(PassthroughPlan { is_required: true, name_required: true, timeout_ms: 1_000 });
+    let endpoints = vec![EndpointPlan::Address(server_address(7))];
+    plan.clusters.push(ClusterPlan { endpoints, ..ClusterPlan::named("named", Protocol::Tcp) });
+    let server_name = ServerName::Exact("a.example".to_owned());
+    plan.tls_routes = vec![TlsRoutePlan { server_name, alpn: None, cluster: 1 }];
+    for split in [1, 13, 64 << 10] {
+        let mut world = World::new(plan.clone(), split as u64);
+        world.set_split(split);
+        let client = world.connect_from(0, PROXY);
+        let hello = client_hello(Some("a.example"), &[]);
+        world.send(client, &[header(ProxyVersion::V2, "192.0.2.1:1"), hello.clone()].concat());
+        let server = world.server();
+        assert_eq!((world.address_of(server), world.take(server)), (server_address(7), hello));
+        let silent = world.connect_from(0, PROXY);
+        world.send(silent, &header(ProxyVersion::V2, "192.0.2.1:1"));
+        world.advance(1_000 + 4 * TICK_MS);
+        assert_eq!(world.reason(silent), Some(CloseReason::HelloTimeout));
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! TLS that is passed on as it is: where its first message leads, what becomes of those who send none, and that every byte
-//! arrives as it was sent.
+//! TLS that is passed on as it is: where its first message leads, what becomes of those who send none, and that every
+//! byte arrives as it was sent.
 
 use bowline_engine::time::TICK_MS;
 use bowline_gateway::config::plan::{

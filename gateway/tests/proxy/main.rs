@@ -15,4 +15,5 @@ mod hello;
 mod large;
 mod opening;
 mod pressure;
+mod streams_chaos;
 mod tunnel;

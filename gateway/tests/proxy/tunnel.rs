@@ -259,7 +259,13 @@ fn a_client_that_wanted_nothing_but_this_gateway_is_not_led_round_and_round() {
     let mut world = World::new(plan, 14);
     let here = address("192.0.2.7:15001");
     // It came to us directly; it came to another of our addresses; a filter sent it to where it was going anyway.
-    for (reached, original) in [(here, None), (address("127.0.0.1:15001"), Some(here)), (here, Some(here))] {
+    let mapped = address("[::ffff:192.0.2.8]:15001");
+    for (reached, original) in [
+        (here, None),
+        (address("127.0.0.1:15001"), Some(here)),
+        (here, Some(here)),
+        (mapped, Some(address("192.0.2.8:15001"))),
+    ] {
         world.set_doorway(reached, original);
         let client = world.connect(0);
         assert_eq!(world.reason(client), Some(CloseReason::RedirectLoop));

@@ -130,6 +130,7 @@ impl Tunnel {
                 context.set_reading(true);
                 if self.ended {
                     self.tell(Mail::End, context);
+                    self.arm_half_closed(context);
                 }
             }
             Mail::TunnelFailed { why } => self.on_partner_failed(why, context),
@@ -298,3 +299,5 @@ impl<A: Proxy> Machine<A> for Tunnel {
         self.frozen()
     }
 }
+
+const _: () = assert!(size_of::<Tunnel>() <= 96, "an idle side of a tunnel fits the memory rule");
