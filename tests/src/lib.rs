@@ -10,13 +10,13 @@ pub mod lines;
 
 pub mod sockets;
 
-pub mod programs;
-
 pub mod bolt;
 
 pub mod upstream;
 
 pub mod gateway;
+
+pub mod programs;
 
 pub mod interop;
 
