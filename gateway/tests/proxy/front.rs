@@ -73,20 +73,22 @@ fn the_stream_begins_behind_the_header_however_it_arrives() {
 
 #[test]
 fn requests_behind_a_header_are_served_like_any() {
-    let mut world = World::new(announced(plan_of(1), ProxyVersions::Any), 2);
-    world.set_split(11);
-    let client = world.connect_from(0, PROXY);
-    let first = [header(ProxyVersion::V2, "[2001:db8::5]:77"), Call::new(1, b"hello").bytes()].concat();
-    world.send(client, &first);
-    world.echo();
-    assert_eq!(world.message(client).id(), 1);
-    world.set_freezes(300);
-    for id in 2..20 {
-        world.round_trip(client, id, b"again");
+    for split in [11, 64 << 10] {
+        let mut world = World::new(announced(plan_of(1), ProxyVersions::Any), 2);
+        world.set_split(split);
+        let client = world.connect_from(0, PROXY);
+        let call = Call::new(1, b"hello").bytes();
+        world.send(client, &[header(ProxyVersion::V2, "[2001:db8::5]:77"), call].concat());
+        world.echo();
+        assert_eq!(world.message(client).id(), 1, "without another byte of the client");
+        world.set_freezes(300);
+        for id in 2..20 {
+            world.round_trip(client, id, b"again");
+        }
+        assert_eq!(world.shown_peer(client), address("[2001:db8::5]:77"));
+        world.end(client);
+        assert_eq!(world.reason(client), Some(CloseReason::PeerClosed));
     }
-    assert_eq!(world.shown_peer(client), address("[2001:db8::5]:77"));
-    world.end(client);
-    assert_eq!(world.reason(client), Some(CloseReason::PeerClosed));
 }
 
 #[test]

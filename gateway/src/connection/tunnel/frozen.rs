@@ -25,7 +25,6 @@ struct FrozenTunnel {
     armed_ms: Option<u64>,
     must_end_ms: Option<u64>,
     draining: bool,
-    own_bytes: u16,
 }
 
 impl Tunnel {
@@ -47,7 +46,6 @@ impl Tunnel {
             armed_ms: self.armed.map(Time::as_ms),
             must_end_ms: self.must_end.map(Time::as_ms),
             draining: self.draining,
-            own_bytes: self.own_bytes,
         };
         freeze(Kind::Tunnel, &state, partners.0)
     }
@@ -74,7 +72,6 @@ impl Tunnel {
             armed: state.armed_ms.map(Time::from_ms),
             must_end: state.must_end_ms.map(Time::from_ms),
             draining: state.draining,
-            own_bytes: state.own_bytes,
             ..Tunnel::new(state.side, state.origin, other, place)
         })
     }

@@ -42,8 +42,6 @@ pub struct Tunnel {
     closed: bool,
     /// The gateway drains, and that is why it must end.
     draining: bool,
-    /// Bytes that this side wrote of its own accord: nobody waits for credit for them.
-    own_bytes: u16,
     /// The listener of a client, the cluster of a server.
     origin: u16,
     partner: Option<Address>,
@@ -83,7 +81,6 @@ impl Tunnel {
             partner_ended: false,
             closed: false,
             draining: false,
-            own_bytes: 0,
             origin,
             partner,
             credit_bytes: 0,
@@ -165,9 +162,8 @@ impl Tunnel {
     fn on_flushed<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
         let written = u32::try_from(written).unwrap_or(u32::MAX);
         self.unwritten_bytes = self.unwritten_bytes.saturating_sub(written);
-        let own = written.min(self.own_bytes.into());
-        self.own_bytes -= own as u16;
-        self.owed_bytes = self.owed_bytes.saturating_add(written - own);
+        // The header that went first is given back too: credit never exceeds the window, so that is once, and not much.
+        self.owed_bytes = self.owed_bytes.saturating_add(written);
         context.mark_active();
         if (queued == 0 || self.owed_bytes >= window_bytes(context.local) / 4) && !self.partner_ended {
             let bytes = std::mem::take(&mut self.owed_bytes);

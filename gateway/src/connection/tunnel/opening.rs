@@ -204,7 +204,6 @@ impl Tunnel {
             self.tell(Mail::PartnerGone, context);
             return self.reset(CloseReason::MemoryCeiling, context);
         }
-        self.own_bytes = header.len() as u16;
         self.unwritten_bytes = header.len() as u32;
         self.begin(context);
         self.tell(Mail::TunnelOpened, context);
