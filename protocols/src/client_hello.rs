@@ -77,12 +77,14 @@ pub fn peek(bytes: &[u8]) -> Result<Peeked, HelloFault> {
         let start = at + RECORD_HEADER_BYTES;
         let end = start + payload_bytes;
         let there = &bytes[start..end.min(bytes.len())];
+        let before = message.len();
         append(&mut message, there);
         if let Some(body) = whole(&message)? {
             return read_hello(body).map(Peeked::Hello).ok_or(HelloFault::Malformed);
         }
         if there.len() < payload_bytes {
-            return more(end);
+            // The record may be longer than the message: what matters is where the message can end.
+            return more(end.min(start + message_bytes(&message) - before));
         }
         if end >= HELLO_BYTES_MAX {
             return Err(HelloFault::TooLong);
@@ -123,12 +125,18 @@ fn whole(message: &[u8]) -> Result<Option<&[u8]>, HelloFault> {
     if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
         return Err(HelloFault::Malformed);
     }
-    let Some(header) = message.first_chunk::<MESSAGE_HEADER_BYTES>() else { return Ok(None) };
-    let body_bytes = usize::from(header[1]) << 16 | usize::from(header[2]) << 8 | usize::from(header[3]);
-    if body_bytes > HELLO_BYTES_MAX {
+    let bytes = message_bytes(message);
+    if bytes > HELLO_BYTES_MAX {
         return Err(HelloFault::TooLong);
     }
-    Ok(message.get(MESSAGE_HEADER_BYTES..MESSAGE_HEADER_BYTES + body_bytes))
+    Ok(message.get(MESSAGE_HEADER_BYTES..bytes))
+}
+
+/// How long the message is; while its header is not whole, how long that is.
+fn message_bytes(message: &[u8]) -> usize {
+    let Some(header) = message.first_chunk::<MESSAGE_HEADER_BYTES>() else { return MESSAGE_HEADER_BYTES };
+    let body = [header[1], header[2], header[3]].map(usize::from);
+    MESSAGE_HEADER_BYTES + (body[0] << 16 | body[1] << 8 | body[2])
 }
 
 /// Reads a body; nothing if it is malformed.

@@ -123,6 +123,17 @@ fn more_than_is_read_is_too_long_before_it_is_waited_for() {
 }
 
 #[test]
+fn a_record_may_be_longer_than_the_message_and_than_what_is_read() {
+    let mut whole = said_by_rustls("a.example", &[]);
+    whole[3..5].copy_from_slice(&0x3fff_u16.to_be_bytes());
+    assert_eq!(hello(&whole).server_name.as_deref(), Some("a.example"));
+    for at in 0..whole.len() {
+        let Ok(Peeked::More { bytes }) = peek(&whole[..at]) else { panic!("cut at {at}") };
+        assert!(bytes > at && bytes <= whole.len(), "{bytes} at {at}");
+    }
+}
+
+#[test]
 fn names_that_are_none_or_stand_twice_are_malformed() {
     let said = |name: &[u8]| peek(&message(&name_extension(name)));
     for name in [
