@@ -97,6 +97,10 @@ impl<A: Proxy> Front<A> {
     fn wait(&mut self, input: Input<'_, A>, context: &mut Context<'_, A>) {
         match input {
             Input::Opened => self.begin(context),
+            // What lies unread for want of memory here is no fault of the peer.
+            Input::Deadline if context.held_back => {
+                context.set_deadline(Some(context.now.after_ms(HELD_BACK_MS)));
+            }
             Input::Deadline => close(CloseReason::ProxyTimeout, context),
             Input::EndOfStream if context.input_bytes == 0 => close(CloseReason::PeerClosed, context),
             Input::EndOfStream => close(CloseReason::PeerClosedMidFrame, context),
@@ -119,6 +123,9 @@ impl<A: Proxy> Front<A> {
         context.set_deadline(Some(context.now.after_ms(timeout_ms)));
     }
 }
+
+/// How long a peer has for its first bytes once more while they could not be read.
+pub(super) const HELD_BACK_MS: u64 = 1_000;
 
 fn plan_of(listener: u16, local: &Worker) -> Option<&AnnouncedPlan> {
     local.shared.listener(listener).and_then(|listener| listener.announced.as_ref())

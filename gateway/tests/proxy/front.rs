@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
+use bowline_engine::buf::Chunk;
 use bowline_engine::time::TICK_MS;
 use bowline_gateway::config::plan::{
-    AnnouncedPlan, Balance, ClusterPlan, EndpointPlan, PassthroughPlan, Plan, Protocol, ProxyVersion,
-    ProxyVersions, ServerName, TlsRoutePlan,
+    AnnouncedPlan, Balance, ClusterPlan, EndpointPlan, ListenerPlan, PassthroughPlan, Plan, Protocol,
+    ProxyVersion, ProxyVersions, ServerName, TlsRoutePlan,
 };
 use bowline_gateway::error::CloseReason;
 use bowline_protocols::proxy_header::{Route, encode};
@@ -156,6 +157,36 @@ fn the_time_of_the_header_is_over_when_it_has_come() {
         world.send(client, &header(ProxyVersion::V1, "192.0.2.1:1"));
         world.advance(20_000);
         assert!(!world.is_closed(client));
+    }
+}
+
+#[test]
+fn who_could_not_be_read_for_want_of_memory_is_not_late() {
+    let mut plan = announced(tunnel_plan(1), ProxyVersions::Any);
+    let direct = ListenerPlan {
+        announced: None,
+        passthrough: Some(PassthroughPlan { is_required: true, name_required: false, timeout_ms: 5_000 }),
+        ..plan.listeners[0].clone()
+    };
+    plan.listeners.push(direct);
+    for (listener, bytes, reason) in [
+        (0, header(ProxyVersion::V1, "192.0.2.1:1"), CloseReason::ProxyTimeout),
+        (1, client_hello(None, &[]), CloseReason::HelloTimeout),
+    ] {
+        let mut world = World::new(plan.clone(), 10).with_memory(256 << 10).one_worker();
+        let taken: Vec<_> = std::iter::from_fn(|| Chunk::take(world.pool(), 64 << 10)).collect();
+        assert!(!taken.is_empty(), "all memory is in use");
+        let client = world.connect_from(listener, PROXY);
+        world.send(client, &bytes);
+        world.advance(8_000);
+        assert!(!world.is_closed(client) && world.unread(client) == bytes.len());
+        drop(taken);
+        world.advance(8_000);
+        assert!(!world.is_closed(client), "it was read in time");
+        assert_eq!(world.servers().len(), 1);
+        let silent = world.connect_from(listener, PROXY);
+        world.advance(8_000);
+        assert_eq!(world.reason(silent), Some(reason));
     }
 }
 

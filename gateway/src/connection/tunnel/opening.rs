@@ -21,6 +21,7 @@ use crate::worker::Proxy;
 use crate::worker::Worker;
 
 use super::super::front::Arrived;
+use super::super::front::HELD_BACK_MS;
 use super::super::state::State;
 use super::{Side, Tunnel};
 
@@ -133,6 +134,14 @@ impl Tunnel {
     pub(super) fn judge_hello<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let Some(due) = self.opening.as_ref().and_then(|opening| opening.hello_due) else { return };
         if due > context.now {
+            return self.arm(due, context);
+        }
+        if context.held_back {
+            // What lies unread for want of memory here is no fault of the client.
+            let due = context.now.after_ms(HELD_BACK_MS);
+            if let Some(opening) = &mut self.opening {
+                opening.hello_due = Some(due);
+            }
             return self.arm(due, context);
         }
         let is_required = self.passthrough(context.local).is_none_or(|plan| plan.is_required);
