@@ -7,9 +7,12 @@ cd "$(dirname "$0")/.."
 peers=$PWD/.peers
 mkdir -p "$peers/bin" "$peers/root" "$peers/packages"
 failed=0
+SOZU_SECONDS_MAX=${SOZU_SECONDS_MAX:-900}
 
+# skip NAME WHY: the bench and its page repeat the reason.
 skip() {
     echo "SKIP $1: $2"
+    echo "$2" >"$peers/$1.why"
     failed=1
 }
 
@@ -66,9 +69,22 @@ wheel() {
     ln -sf "$program" "$peers/bin/$1"
 }
 
+# Sozu's build asks for protoc. What was built stays below .peers/, so that a build that was cut off goes on from there.
 sozu() {
     command -v cargo >/dev/null 2>&1 || { skip sozu "needs cargo"; return; }
-    cargo install --quiet --root "$peers/sozu" sozu || { skip sozu "could not build it"; return; }
+    if command -v protoc >/dev/null 2>&1; then
+        protoc=$(command -v protoc)
+    else
+        debian sozu protobuf-compiler libprotoc32 libprotobuf32 || return
+        wrapper protoc "\"$peers/root/usr/bin/protoc\""
+        protoc=$peers/bin/protoc
+    fi
+    echo "building sozu, for at most $SOZU_SECONDS_MAX s"
+    PROTOC=$protoc CARGO_TARGET_DIR=$peers/sozu/target timeout "$SOZU_SECONDS_MAX" \
+        cargo install --quiet --root "$peers/sozu" sozu >"$peers/sozu.log" 2>&1 || {
+        skip sozu "could not be built within $SOZU_SECONDS_MAX s: $(grep -m 1 '^error' "$peers/sozu.log" || echo 'it takes longer')"
+        return
+    }
     ln -sf "$peers/sozu/bin/sozu" "$peers/bin/sozu"
 }
 
@@ -76,6 +92,7 @@ for name in ${*:-nginx haproxy envoy traefik sozu iptables}; do
     if [ -x "$peers/bin/$name" ]; then
         continue
     fi
+    rm -f "$peers/$name.why"
     case $name in
     nginx) nginx ;;
     haproxy) haproxy ;;

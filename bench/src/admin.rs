@@ -25,6 +25,15 @@ pub fn reactors_of_peers(admin: SocketAddr) -> Result<HashMap<SocketAddr, u64>, 
         .collect())
 }
 
+/// Asks for the list of connections as someone who watches does, and says how many it showed.
+pub fn connections_shown(admin: SocketAddr) -> Result<usize, Trouble> {
+    let text = fetch(admin, "/connections")?;
+    let answer: Value = serde_json::from_str(&text)
+        .map_err(|error| Trouble::Broken(format!("the list of connections is no JSON: {error}")))?;
+    let list = answer["connections"].as_array();
+    list.map(Vec::len).ok_or_else(|| Trouble::Broken("the answer has no list of connections".into()))
+}
+
 /// All counters, those that differ by labels alone added up.
 pub fn counters(admin: SocketAddr) -> Result<BTreeMap<String, f64>, Trouble> {
     Ok(parse_counters(&fetch(admin, "/metrics")?))

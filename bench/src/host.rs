@@ -1,6 +1,7 @@
 //! Owns what is asked of this machine: CPU and memory of process trees from `/proc`, descriptor limits, pinning, signals and
 //! the bond to the parent process. Refuses to interpret: what a figure means is said where it is reported.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -66,6 +67,15 @@ fn parse_schedstat(text: &str) -> Option<u64> {
     let mut numbers = text.split_ascii_whitespace();
     let ns = numbers.next()?.parse().ok()?;
     (numbers.count() == 2).then_some(ns)
+}
+
+/// The ids of all living threads of processes that [`tree`] gave.
+pub fn threads_of_members(members: &[u32]) -> BTreeSet<u32> {
+    let tasks = members.iter().filter_map(|member| fs::read_dir(format!("/proc/{member}/task")).ok());
+    tasks
+        .flat_map(|tasks| tasks.flatten())
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// How a process tree spent its time, in detail. The kernel counts user and system time by its own estimate of their parts.
@@ -409,6 +419,7 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(before.threads >= 1);
+        assert!(threads_of_members(&[pid]).contains(&pid), "the first thread has the id of the process");
         let memory = memory_of_tree(pid).expect("it lives");
         assert!(memory.anonymous_bytes > 0 && memory.pss_bytes > 0);
         assert!(descriptors_of(pid).expect("it lives") >= 3);

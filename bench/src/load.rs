@@ -1,6 +1,7 @@
 //! Owns a load run in one process: open, touch every connection once, warm up, measure between two marks, drain. The marks
 //! are given to the caller, who samples CPU there. What a process found is an [`Outcome`], which can travel and be merged.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -97,6 +98,18 @@ pub struct Outcome {
     pub latency: Vec<(u64, u64)>,
     /// Ended early by a signal.
     pub interrupted: bool,
+    /// Where the connections that took more than their part were at home, if anyone could be asked.
+    #[serde(default)]
+    pub skew: Option<SkewHomes>,
+}
+
+/// Where the connections that take more than their part are at home: how many of them by reactor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SkewHomes {
+    /// Before they took more than others.
+    pub before: BTreeMap<u64, usize>,
+    /// At the end of the measurement.
+    pub after: BTreeMap<u64, usize>,
 }
 
 impl Outcome {
@@ -120,7 +133,8 @@ pub fn run(options: &LoadOptions, marks: &mut dyn Marks) -> Result<Outcome, Trou
     fleet.connect()?;
     touch(&mut fleet, options.grace)?;
     marks.on_connected()?;
-    let picks = picks(&fleet, options)?;
+    let (picks, hot) = picks(&fleet, options)?;
+    let before = homes(options, &hot)?;
     if let Some(every) = options.heartbeat_every {
         fleet.send_heartbeats(every);
     }
@@ -141,6 +155,7 @@ pub fn run(options: &LoadOptions, marks: &mut dyn Marks) -> Result<Outcome, Trou
     let window_ns = fleet.now_ns() - begin_ns;
     let own_after = host::cpu_of_members(&[std::process::id()])?;
     marks.on_end()?;
+    let skew = before.zip(homes(options, &hot)?).map(|(before, after)| SkewHomes { before, after });
     fleet.drain(options.grace)?;
     Ok(Outcome {
         tally: fleet.verifier.tally.clone(),
@@ -149,6 +164,7 @@ pub fn run(options: &LoadOptions, marks: &mut dyn Marks) -> Result<Outcome, Trou
         own_cpu_ns: own_after.ns.saturating_sub(own_before.ns),
         latency: fleet.verifier.latency.to_pairs(),
         interrupted: fleet.interrupted(),
+        skew,
     })
 }
 
@@ -162,16 +178,16 @@ fn warming(options: &LoadOptions, now_ns: u64, picks: Picks) -> Pace {
     }
 }
 
-/// Which connections requests go out on.
-fn picks(fleet: &Fleet, options: &LoadOptions) -> Result<Picks, Trouble> {
+/// Which connections requests go out on, and the addresses of those that take more than their part.
+fn picks(fleet: &Fleet, options: &LoadOptions) -> Result<(Picks, Vec<SocketAddr>), Trouble> {
     let connections = options.fleet.numbers.len();
-    let Some(skew) = options.skew else { return Ok(Picks::even(connections)) };
+    let Some(skew) = options.skew else { return Ok((Picks::even(connections), Vec::new())) };
     let wanted = (connections * skew.connections_of_100 as usize / 100).max(1);
     let Some(admin) = skew.admin else {
         // A server that deals connections out in turn has all of these on one core, if this is a multiple of its cores.
         let step = (connections / wanted).max(1);
         let hot = (0..connections).step_by(step).take(wanted).collect();
-        return Ok(Picks::skewed(hot, connections, skew.requests_of_100));
+        return Ok((Picks::skewed(hot, connections, skew.requests_of_100), Vec::new()));
     };
     let reactors = admin::reactors_of_peers(admin)?;
     let on_first = |address: &Option<SocketAddr>| address.and_then(|one| reactors.get(&one)) == Some(&0);
@@ -183,7 +199,19 @@ fn picks(fleet: &Fleet, options: &LoadOptions) -> Result<Picks, Trouble> {
             hot.len()
         )));
     }
-    Ok(Picks::skewed(hot, connections, skew.requests_of_100))
+    let hot_addresses = hot.iter().filter_map(|index| addresses[*index]).collect();
+    Ok((Picks::skewed(hot, connections, skew.requests_of_100), hot_addresses))
+}
+
+/// How many of these connections are at home on which reactor.
+fn homes(options: &LoadOptions, hot: &[SocketAddr]) -> Result<Option<BTreeMap<u64, usize>>, Trouble> {
+    let Some(admin) = options.skew.and_then(|skew| skew.admin) else { return Ok(None) };
+    let reactors = admin::reactors_of_peers(admin)?;
+    let mut homes = BTreeMap::new();
+    for reactor in hot.iter().filter_map(|address| reactors.get(address)) {
+        *homes.entry(*reactor).or_insert(0) += 1;
+    }
+    Ok(Some(homes))
 }
 
 /// One request on every connection, so that none is measured cold. What is not answered is counted, not waited for again.

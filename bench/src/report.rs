@@ -1,5 +1,6 @@
 //! Owns how results are said: one line of JSON for programs, a summary for people. Refuses to measure.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use crate::host::Memory;
 use crate::host::Usage;
 use crate::load::Loop;
 use crate::load::Outcome;
+use crate::load::SkewHomes;
 use crate::stats::Latency;
 use crate::stats::LatencySummary;
 use crate::trouble::Trouble;
@@ -29,7 +31,8 @@ impl Watch {
     /// Their CPU time so far, and the whole machine's.
     pub fn mark(&self) -> Result<Mark, Trouble> {
         let spent = |members: &[u32]| {
-            Ok(Spent { cpu: host::cpu_of_members(members)?, usage: host::usage_of_members(members) })
+            let (cpu, usage) = (host::cpu_of_members(members)?, host::usage_of_members(members));
+            Ok(Spent { cpu, usage, threads: host::threads_of_members(members) })
         };
         let pids = self.0.iter().map(|(pid, members)| Ok((*pid, spent(members)?)));
         Ok(Mark {
@@ -51,10 +54,11 @@ impl Watch {
 }
 
 /// What a process tree has spent so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Spent {
     cpu: Cpu,
     usage: Usage,
+    threads: BTreeSet<u32>,
 }
 
 /// How large a process tree is.
@@ -118,8 +122,8 @@ pub struct ProcessCpu {
     pub pss_bytes: u64,
     /// Anonymous memory at the end.
     pub anonymous_bytes: u64,
-    /// Threads came or went meanwhile, so the figures miss some.
-    pub threads_changed: bool,
+    /// Threads that came or went meanwhile, by their ids; the figures miss some if there are any.
+    pub threads_changed: usize,
 }
 
 /// What a load run found.
@@ -145,6 +149,8 @@ pub struct LoadReport {
     pub bytes: usize,
     /// How long was measured.
     pub seconds: f64,
+    /// Answers inside the measurement.
+    pub answered_in_window: u64,
     /// Answers per second inside the measurement.
     pub requests_per_second: f64,
     /// The counts of the whole run.
@@ -161,6 +167,10 @@ pub struct LoadReport {
     pub load_us_per_request: f64,
     /// Load generator and all watched processes together, per answered request.
     pub total_us_per_request: f64,
+    /// Where the connections that took more than their part were at home, if the gateway could be asked.
+    pub skew: Option<SkewHomes>,
+    /// The load generator's own CPU, in percent of a core.
+    pub load_core_percent: f64,
     /// About what other processes took meanwhile, in percent of one core; only when all processes of the run are watched.
     pub others_core_percent: f64,
 }
@@ -214,6 +224,7 @@ impl LoadReport {
             warmup_rate,
             bytes: asked.bytes,
             seconds: outcome.window_ns as f64 / 1e9,
+            answered_in_window: outcome.answered_in_window,
             requests_per_second: outcome.answered_in_window as f64 * 1e9 / window_ns,
             tally: outcome.tally.clone(),
             latency: latency.summary(),
@@ -222,6 +233,8 @@ impl LoadReport {
             syscalls_per_request: None,
             load_us_per_request,
             total_us_per_request,
+            skew: outcome.skew.clone(),
+            load_core_percent: 100.0 * outcome.own_cpu_ns as f64 / window_ns,
             others_core_percent: 100.0 * others_ns / window_ns,
         }
     }
@@ -246,7 +259,7 @@ impl LoadReport {
             max_us / 1e3
         );
         for process in &self.processes_cpu {
-            let doubt = if process.threads_changed { " (threads changed: too low)" } else { "" };
+            let doubt = if process.threads_changed > 0 { " (threads changed: too low)" } else { "" };
             text += &format!(
                 "CPU of {}: {:.2} us per request, {:.1} % of a core{doubt}\n",
                 process.pid, process.us_per_request, process.core_percent
@@ -283,7 +296,7 @@ fn process_cpu(
         descriptors: size.descriptors,
         pss_bytes: size.memory.pss_bytes,
         anonymous_bytes: size.memory.anonymous_bytes,
-        threads_changed: before.cpu.threads != after.cpu.threads,
+        threads_changed: before.threads.symmetric_difference(&after.threads).count(),
     }
 }
 
@@ -339,19 +352,23 @@ mod tests {
             own_cpu_ns: 1_000_000,
             latency: latency.to_pairs(),
             interrupted: false,
+            skew: None,
         }
     }
 
     fn marks() -> (Mark, Mark) {
         let begin = Instant::now();
-        let mark = |ns, idle_ns, seconds, switches| Mark {
-            pids: vec![(7, Spent { cpu: Cpu { ns, threads: 3 }, usage: Usage::default() })],
+        let mark = |ns, idle_ns, seconds, switches, threads: [u32; 3]| Mark {
+            pids: vec![(
+                7,
+                Spent { cpu: Cpu { ns, threads: 3 }, threads: threads.into(), ..Spent::default() },
+            )],
             sizes: Vec::new(),
             machine_idle: Idle { ns: idle_ns, cores: 2, switches },
             at: begin + Duration::from_secs(seconds),
         };
         // One second of two cores, of which 1.889 s were idle less what 4,000 switches take.
-        (mark(100, 5_000_000_000, 0, 7), mark(10_000_100, 6_879_000_000, 1, 4_007))
+        (mark(100, 5_000_000_000, 0, 7, [1, 2, 3]), mark(10_000_100, 6_879_000_000, 1, 4_007, [1, 2, 4]))
     }
 
     const ASKED: Asked =
@@ -367,7 +384,11 @@ mod tests {
         assert!((report.total_us_per_request - 22.0).abs() < 1e-9);
         assert!((report.others_core_percent - 10.0).abs() < 1e-9);
         assert!((report.requests_per_second - 500.0).abs() < 1e-9);
-        assert!(report.ok && !report.processes_cpu[0].threads_changed);
+        assert!(report.ok);
+        assert_eq!(
+            report.processes_cpu[0].threads_changed, 2,
+            "as many as before, but one went and one came"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::process::Output;
 use std::thread;
 
+use bowline_bench::scenario::instructions;
 use bowline_bench::scenario::syscalls;
 use serde_json::Value;
 
@@ -53,7 +54,18 @@ fn run(folder: &Folder, arguments: &[&str]) -> Output {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let backend_core = if cores > 1 { "1" } else { "0" };
     let out = folder.0.to_string_lossy().into_owned();
-    let short = ["--duration", "0.2", "--warmup", "0.1", "--connections-max", "40", "--attempts", "1"];
+    let short = [
+        "--duration",
+        "0.2",
+        "--warmup",
+        "0.1",
+        "--rest",
+        "0.5",
+        "--connections-max",
+        "40",
+        "--attempts",
+        "1",
+    ];
     let machine = ["--backend-core", backend_core, "--out", &out];
     bench(&[&["run"], arguments, &short, &machine].concat())
 }
@@ -128,10 +140,12 @@ fn both_modes_of_the_gateway_take_part_in_every_kind_of_window() {
     let scenarios = ["small_rpc", "heartbeats", "idle", "churn", "slow_readers", "skew"];
     let flags = ["--rounds", "1", "--gateway", &gateway, "--target", "raw", "--target", "tokio"];
     let report = assert_ran(&run(&folder, &[&scenarios[..], &flags].concat()));
-    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &(2 * 14).into()), "{report}");
+    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &(2 * 17).into()), "{report}");
     let measured = folder.measured();
     let of = |window: &'static str| measured.iter().filter(move |record| record["window"] == window);
     assert!(of("bolt").all(|record| record["result"]["bytes_per_connection"].is_number()));
+    assert!(of("bolt").all(|record| record["result"]["idle"]["polls"] == 0));
+    assert!(of("bolt-polled").all(|record| record["result"]["idle"]["polls"].as_u64() > Some(0)));
     assert!(of("skew").all(|record| record["counters"]["bowline_requests_total"].as_f64() > Some(0.0)));
     assert!(of("beside").all(|record| record["result"]["tally"]["heartbeats_answered"].as_u64() > Some(0)));
 }
@@ -211,6 +225,52 @@ fn a_run_that_cannot_count_says_so_and_goes_on() {
     let out = folder.0.to_string_lossy().into_owned();
     assert_ran(&bench(&["report", &out]));
     assert!(folder.read("report.md").contains("raw broke: raw ended"), "{}", folder.read("report.md"));
+}
+
+#[test]
+fn a_run_that_was_cut_off_goes_on_where_it_ended() {
+    let folder = Folder::new("resume");
+    let scenario = ["small_rpc", "--target", "relay-epoll", "--resume"];
+    let again = |rounds| assert_ran(&run(&folder, &[&scenario[..], &["--rounds", rounds]].concat()));
+    let first = again("1");
+    assert_eq!((&first["measured"], &first["resumed"]), (&3.into(), &0.into()));
+    let second = again("2");
+    assert_eq!((&second["measured"], &second["resumed"]), (&3.into(), &3.into()), "one round is there");
+    assert_eq!(again("2")["measured"], 0);
+    let mut records = folder.records();
+    records.retain(|record| record["event"] == "measured");
+    assert_eq!(records.len(), 6);
+}
+
+#[test]
+fn instructions_are_counted_where_that_can_be_done() {
+    if let Some(why) = instructions::unavailable() {
+        println!("SKIP instructions: {why}");
+        return;
+    }
+    let folder = Folder::new("instructions");
+    // A short window would end before valgrind has translated what runs in it.
+    let scenario = folder.0.join("few.toml");
+    let window = "connections = 4\nin_flight = 1\ninstructions = true\nrounds_max = 1\nwarmup_seconds = 0.1";
+    let text = format!(
+        "about = \"\"\ntargets = [\"relay-epoll\"]\n[[window]]\nname = \"c\"\nabout = \"\"\n{window}\n"
+    );
+    fs::write(&scenario, text).expect("it can be written");
+    let (scenario, out) = (scenario.to_string_lossy(), folder.0.to_string_lossy().into_owned());
+    let report =
+        assert_ran(&bench(&["run", &scenario, "--rounds", "3", "--backend-core", "0", "--out", &out]));
+    assert_eq!((&report["measured"], &report["broken"]), (&1.into(), &0.into()), "one round is enough");
+    for record in folder.measured() {
+        let counted = &record["result"]["counted"];
+        // A relay looks at a frame's length at least, on the way there and back.
+        assert!(counted["instructions_per_request"].as_f64() > Some(20.0), "{record}");
+        assert!(counted["answered"].as_u64() > Some(0), "{record}");
+        assert!(counted["allocations_per_request"].is_number(), "{record}");
+        assert!(record["commands"][0].as_str().is_some_and(|it| it.starts_with("valgrind ")), "{record}");
+    }
+    assert_ran(&bench(&["report", &out]));
+    let page = folder.read("report.md");
+    assert!(page.contains("| target | instructions/request | first-level misses/request |"), "{page}");
 }
 
 #[test]

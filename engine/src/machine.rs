@@ -12,7 +12,8 @@
 //! 4. Mail from A to B arrives in order and exactly once, or bounces to A. Nothing is promised between different
 //!    senders. A bounce whose sender is gone is dropped and counted.
 //! 5. The effects of a call are carried out before the next call of the same machine, except output, which keeps its
-//!    order and is flushed at the end of the batch; close comes last, after the flush.
+//!    order and is flushed at the end of the batch; close comes last, after the flush. A connection that was handed over
+//!    ([`Context::hand_over`]) calls its new machine from the next input on.
 //! 6. A machine that paused reading is offered no bytes until it resumes.
 //! 7. One armed deadline per machine; arming again replaces it; a stale one is never delivered.
 //! 8. Nothing whose order is random reaches an output: one seed, one trace.
@@ -52,6 +53,10 @@ pub trait Application: Send + Sync + Sized + 'static {
 
     /// Mail came back to a sender that is gone: what it carries (places, counts) must be given back here.
     fn orphaned(&self, local: &mut Self::Local, mail: Self::Mail);
+
+    /// Many connections have gone, and their number stands: what is kept for as many may be freed. Called on every worker's
+    /// thread that rests then.
+    fn ebb(&self, _local: &mut Self::Local) {}
 
     /// The machine that `frozen` describes.
     fn thaw(&self, local: &mut Self::Local, frozen: &Frozen) -> Result<Box<dyn Machine<Self>>, ThawError>;
@@ -332,6 +337,8 @@ pub struct Effects<A: Application> {
     pub state: Option<u8>,
     /// Whether this call was activity for the idle clock.
     pub active: bool,
+    /// The machine that takes over the connection.
+    pub successor: Option<Box<dyn Machine<A>>>,
 }
 
 impl<A: Application> Default for Effects<A> {
@@ -349,6 +356,7 @@ impl<A: Application> Default for Effects<A> {
             in_flight: None,
             state: None,
             active: false,
+            successor: None,
         }
     }
 }
@@ -451,6 +459,13 @@ impl<A: Application> Context<'_, A> {
     /// Says that nothing can be done before `bytes` wait in all.
     pub fn need(&mut self, bytes: usize) {
         self.effects.need = bytes;
+    }
+
+    /// Hands the connection over to `machine`: every input from the next one on is for it, and bytes that this call
+    /// leaves are offered to it at once. It is not told that the connection is open, but of the end of the stream even if
+    /// its predecessor was. The armed deadline, the wish to read and the wish to hear of output stay as they are.
+    pub fn hand_over(&mut self, machine: Box<dyn Machine<A>>) {
+        self.effects.successor = Some(machine);
     }
 
     /// Shuts the write side once everything queued is written (FIN).

@@ -29,6 +29,17 @@ pub enum Accept {
     Reuseport,
 }
 
+/// Whether live connections move between reactors; raw mode only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebalance {
+    /// They stay where they were accepted.
+    Off,
+    /// Busy ones leave a reactor that is clearly busier than another, with [`Dispatch::Help`].
+    On,
+    /// Each goes to the next reactor whenever its turn ends: this wears out what moving relies on, and is for tests.
+    EveryTurn,
+}
+
 /// What an engine is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -42,6 +53,11 @@ pub struct Options {
     pub pin_cores: bool,
     /// Who accepts.
     pub accept: Accept,
+    /// Who moves.
+    pub rebalance: Rebalance,
+    /// Reactors that clients' connections are gathered on when there is little to do; as many as there are, or more, for
+    /// no gathering. Connections that are gathered are not balanced.
+    pub active_min: usize,
     /// Bytes read from one connection in one turn, at most.
     pub read_budget_bytes: usize,
     /// The ceiling of buffer memory.
@@ -107,6 +123,8 @@ impl Default for Options {
             workers: 2,
             pin_cores: false,
             accept: Accept::Shared,
+            rebalance: Rebalance::On,
+            active_min: usize::MAX,
             read_budget_bytes: 64 << 10,
             buffer_bytes_max: 1 << 30,
             connections_max: 16_384,

@@ -43,6 +43,7 @@ pub(crate) struct WorkerCounts {
     pub(crate) waits: Counter,
     pub(crate) events: Counter,
     pub(crate) stolen: Counter,
+    pub(crate) moves: Counter,
     pub(crate) wakes: Counter,
     pub(crate) mail: Counter,
     pub(crate) bounces: Counter,
@@ -91,6 +92,8 @@ pub struct WorkerStats {
     pub events: u64,
     /// Connections taken from other workers.
     pub stolen: u64,
+    /// Connections given another reactor.
+    pub moves: u64,
     /// Sleepers woken.
     pub wakes: u64,
     /// Mail handed to machines.
@@ -114,6 +117,7 @@ impl WorkerCounts {
             waits: self.waits.value(),
             events: self.events.value(),
             stolen: self.stolen.value(),
+            moves: self.moves.value(),
             wakes: self.wakes.value(),
             mail: self.mail.value(),
             bounces: self.bounces.value(),

@@ -3,7 +3,9 @@
 //! Drivers own the clock ([`Clock`]); machines, timers and the simulator only compute with [`Time`]. Slots keep
 //! the coarser [`Tick`], four bytes wide. Nothing here sleeps.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 /// A moment: milliseconds since the engine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +18,11 @@ impl Time {
     /// The moment `ms` milliseconds after the start.
     pub const fn from_ms(ms: u64) -> Time {
         Time(ms)
+    }
+
+    /// The moment `us` microseconds after the start, as [`Clock::micros`] says it.
+    pub(crate) const fn from_micros(us: u64) -> Time {
+        Time(us / 1_000)
     }
 
     /// Milliseconds since the start.
@@ -62,26 +69,40 @@ impl Tick {
 }
 
 /// The driver's clock: monotonic, starts at [`Time::ZERO`].
+///
+/// It is read several times per batch, so it asks the system itself: the subtraction of two `Instant`s costs more than
+/// the question.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    start: Instant,
+    start_us: u64,
 }
 
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+        Clock { start_us: monotonic_us() }
     }
 
     /// The current moment.
     pub fn now(&self) -> Time {
-        Time(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Time::from_micros(self.micros())
+    }
+
+    /// The moment by the system's monotonic clock.
+    pub(crate) fn since_boot(&self, time: Time) -> Duration {
+        Duration::from_micros(self.start_us.saturating_add(time.0.saturating_mul(1_000)))
     }
 
     /// Microseconds since the start: for budgets and lag, not for deadlines.
     pub fn micros(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+        monotonic_us() - self.start_us
     }
+}
+
+fn monotonic_us() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
+    // Neither is negative: the clock starts at boot.
+    now.tv_sec() as u64 * 1_000_000 + now.tv_nsec() as u64 / 1_000
 }
 
 impl From<Duration> for Time {

@@ -19,6 +19,8 @@ pub(crate) struct Wheel {
     near: Level,
     far: Level,
     due: Vec<(u32, Tick)>,
+    /// The first filled bucket, so that nobody looks for it before every wait.
+    next: Option<Tick>,
 }
 
 struct Level {
@@ -29,7 +31,7 @@ struct Level {
 impl Wheel {
     /// An empty wheel.
     pub(crate) fn new(now: Tick) -> Wheel {
-        Wheel { now, near: Level::new(), far: Level::new(), due: Vec::new() }
+        Wheel { now, near: Level::new(), far: Level::new(), due: Vec::new(), next: None }
     }
 
     /// Files a hint at a tick that [`file`] or [`fire`] gave.
@@ -38,13 +40,19 @@ impl Wheel {
             self.due.push((slot, tick));
         } else if tick.0 - self.now.0 < BUCKETS {
             self.near.add(tick.0 % BUCKETS, slot);
+            self.note_filled(tick);
         } else if tick.0.is_multiple_of(BUCKETS) && tick.0 / BUCKETS - self.now.0 / BUCKETS < BUCKETS {
             self.far.add(tick.0 / BUCKETS % BUCKETS, slot);
+            self.note_filled(tick);
         } else {
             // Another thread's clock is far ahead of a wheel that slept, and no bucket of now keeps this tick. Looking
             // at once is early but right: `fire` files it again, by the time of then.
             self.due.push((slot, tick));
         }
+    }
+
+    fn note_filled(&mut self, tick: Tick) {
+        self.next = Some(self.next.map_or(tick, |next| next.min(tick)));
     }
 
     /// True if [`Wheel::advance`] to `now` would do anything.
@@ -55,13 +63,14 @@ impl Wheel {
     /// Moves on to `now` and hands out every hint that is due, with the tick it was filed at.
     pub(crate) fn advance(&mut self, now: Tick) -> Vec<(u32, Tick)> {
         let mut due = std::mem::take(&mut self.due);
-        while let Some(tick) = self.next_bucket().filter(|tick| *tick <= now) {
+        while let Some(tick) = self.next.filter(|tick| *tick <= now) {
             self.now = tick;
             due.extend(self.near.take(tick.0 % BUCKETS).into_iter().map(|slot| (slot, tick)));
             if tick.0 % BUCKETS == 0 {
                 let far = self.far.take(tick.0 / BUCKETS % BUCKETS);
                 due.extend(far.into_iter().map(|slot| (slot, tick)));
             }
+            self.next = self.first_filled();
         }
         self.now = self.now.max(now);
         due
@@ -77,10 +86,10 @@ impl Wheel {
 
     /// When the wheel wants to be advanced next.
     pub(crate) fn next(&self) -> Option<Tick> {
-        if self.due.is_empty() { self.next_bucket() } else { Some(self.now) }
+        if self.due.is_empty() { self.next } else { Some(self.now) }
     }
 
-    fn next_bucket(&self) -> Option<Tick> {
+    fn first_filled(&self) -> Option<Tick> {
         let near = self.near.next(self.now.0).map(Tick);
         let far = self.far.next(self.now.0 / BUCKETS).map(|bucket| Tick(bucket * BUCKETS));
         near.into_iter().chain(far).min()

@@ -16,6 +16,8 @@ use crate::connection::Arrived;
 use crate::connection::Downstream;
 use crate::connection::Echo;
 use crate::connection::Front;
+use crate::connection::HttpDownstream;
+use crate::connection::HttpUpstream;
 use crate::connection::Kind;
 use crate::connection::Tunnel;
 use crate::connection::Upstream;
@@ -115,6 +117,7 @@ impl Application for Gateway {
         self.shared.note_downstream();
         let make = match plan.protocol {
             Protocol::Bolt => downstream,
+            Protocol::Http => http_downstream,
             Protocol::Tcp => tunnel,
         };
         let wants_addresses = plan.protocol == Protocol::Tcp && self.shared.wants_addresses;
@@ -150,12 +153,18 @@ impl Application for Gateway {
         drop(mail);
     }
 
+    fn ebb(&self, local: &mut Worker) {
+        local.free_spare();
+    }
+
     fn thaw(&self, local: &mut Worker, frozen: &Frozen) -> Result<Box<dyn Machine<Gateway>>, ThawError> {
         match Kind::from_code(frozen.kind) {
             Some(Kind::Downstream) => Ok(Box::new(Downstream::thaw(local, frozen)?)),
             Some(Kind::Upstream) => Ok(Box::new(Upstream::thaw(local, frozen)?)),
             Some(Kind::Tunnel) => Ok(Box::new(Tunnel::thaw(local, frozen)?)),
             Some(Kind::Echo) => Ok(Box::new(Echo::thaw(frozen)?)),
+            Some(Kind::HttpDownstream) => Ok(Box::new(HttpDownstream::thaw(frozen)?)),
+            Some(Kind::HttpUpstream) => Ok(Box::new(HttpUpstream::thaw(local, frozen)?)),
             None => Err(ThawError(format!("kind {} is unknown", frozen.kind))),
         }
     }
@@ -163,6 +172,10 @@ impl Application for Gateway {
 
 fn downstream(listener: u16, _: Arrived) -> Box<dyn Machine<Gateway>> {
     Box::new(Downstream::new(listener))
+}
+
+fn http_downstream(listener: u16, _: Arrived) -> Box<dyn Machine<Gateway>> {
+    Box::new(HttpDownstream::new(listener))
 }
 
 fn tunnel(listener: u16, arrived: Arrived) -> Box<dyn Machine<Gateway>> {

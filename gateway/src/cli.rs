@@ -1,4 +1,4 @@
-//! The command line: `bowline run|check|call|version|help`. It knows words and flags; what their values mean is the table of
+//! The command line: `bowline run|check|doctor|call|version|help`. It knows words and flags; what their values mean is the table of
 //! keys, which also gives the help. Whatever is wrong ends with 78. Called by the program's `main` alone.
 
 use std::ffi::OsString;
@@ -8,6 +8,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::config::keys::CONNECTIONS_MAX;
 use crate::config::keys::key_of_flag;
 use crate::config::keys::variable_of;
 use crate::config::plan::Protocol;
@@ -31,11 +32,13 @@ pub struct Arguments {
 /// What the program can do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Runs the gateway; with nothing else said it listens on 127.0.0.1:12200 and answers from an embedded echo upstream
+    /// Runs the gateway; with nothing else said it listens on 127.0.0.1:12200 for Bolt and 127.0.0.1:12280 for HTTP, and answers from an embedded echo upstream
     Run(Box<RunArguments>),
     /// Says what is wrong with a configuration file, without binding anything; ends with 0 or 78
     Check(CheckArguments),
-    /// Sends Bolt requests and prints their answers
+    /// Says what the operating system allows, what that means and how to raise it; ends with 0, or 1 if something will bite
+    Doctor(DoctorArguments),
+    /// Sends requests of Bolt or HTTP and prints their answers
     Call(CallArguments),
     /// Says which version this is
     Version(VersionArguments),
@@ -77,6 +80,10 @@ pub struct RunArguments {
     upstream_mode: Option<String>,
     #[arg(long, value_name = "WAY", help = help_of("--accept"))]
     accept: Option<String>,
+    #[arg(long, value_name = "WHETHER", help = help_of("--rebalance"))]
+    rebalance: Option<String>,
+    #[arg(long, value_name = "COUNT", help = help_of("--active-min"))]
+    active_min: Option<String>,
     #[arg(long, value_name = "ADDRESS", help = help_of("--admin"))]
     admin: Option<String>,
     #[arg(long, value_name = "DURATION", help = help_of("--drain-delay"))]
@@ -111,6 +118,8 @@ impl RunArguments {
             ("--upstream-connections", &self.upstream_connections),
             ("--upstream-mode", &self.upstream_mode),
             ("--accept", &self.accept),
+            ("--rebalance", &self.rebalance),
+            ("--active-min", &self.active_min),
             ("--admin", &self.admin),
             ("--drain-delay", &self.drain_delay),
             ("--drain-deadline", &self.drain_deadline),
@@ -145,13 +154,33 @@ impl CheckArguments {
     }
 }
 
+/// The flags of `bowline doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArguments {
+    /// How many clients the machine should hold [default: what the file says, or the limit of descriptors leaves]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=CONNECTIONS_MAX))]
+    pub connections: Option<u64>,
+    /// The configuration that it should run: its listeners, clusters, limits and buffers [default: that of a bare `run`]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// As one line of JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The flags of `bowline call`.
 #[derive(Args, Clone, Debug)]
 pub struct CallArguments {
-    /// Where to: bolt://HOST:PORT
-    #[arg(value_name = "URL", value_parser = bolt_url)]
-    pub url: Url,
-    /// The value of the header `service`
+    /// Where to: bolt://HOST:PORT or http://HOST:PORT/PATH
+    #[arg(value_name = "URL", value_parser = call_url)]
+    pub url: CallUrl,
+    /// The method [default: GET, or POST with data]; HTTP only
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// A field of the request, as `Name: value`; repeat it for more; HTTP only
+    #[arg(long, value_name = "FIELD", value_parser = field)]
+    pub header: Vec<(String, String)>,
+    /// The value of the header `service`; Bolt only
     #[arg(long, value_name = "NAME", default_value = "demo")]
     pub service: String,
     /// The content to send; @FILE sends what is in a file
@@ -163,12 +192,21 @@ pub struct CallArguments {
     /// How long each answer, and the connect, may take: 500ms, 3s, 1m
     #[arg(long = "timeout", value_name = "DURATION", default_value = "3s", value_parser = timeout_ms)]
     pub timeout_ms: u64,
-    /// Speaks Bolt v2 instead of v1
+    /// Speaks Bolt v2 instead of v1; Bolt only
     #[arg(long)]
     pub v2: bool,
-    /// Ends each frame with a CRC32; needs --v2
+    /// Ends each frame with a CRC32; needs --v2; Bolt only
     #[arg(long, requires = "v2")]
     pub crc: bool,
+}
+
+/// Where a call goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallUrl {
+    /// To a Bolt server.
+    Bolt(Url),
+    /// To an HTTP server: the URL as it was said.
+    Http(String),
 }
 
 /// The flags of `bowline version`.
@@ -220,7 +258,7 @@ pub fn version(json: bool) -> String {
     }
     let mut said = serde_json::json!({
         "version": version,
-        "features": ["bolt", "tcp", "engine-raw", "engine-tokio"],
+        "features": ["bolt", "http1", "websocket", "tcp", "engine-raw", "engine-tokio"],
     });
     if let Some(commit) = commit {
         said["commit"] = commit.into();
@@ -238,12 +276,25 @@ fn help_of(flag: &'static str) -> String {
     key_of_flag(flag).flag_help()
 }
 
-fn bolt_url(text: &str) -> Result<Url, String> {
+fn call_url(text: &str) -> Result<CallUrl, String> {
+    if text.starts_with("http://") {
+        let uri: ureq::http::Uri = text.parse().map_err(|error| format!("{text:?} is no URL: {error}"))?;
+        return match uri.host() {
+            Some(host) if !host.is_empty() => Ok(CallUrl::Http(text.to_owned())),
+            _ => Err(format!("{text:?}: the host is missing")),
+        };
+    }
     let url = Url::parse(text)?;
     if url.protocol != Protocol::Bolt {
-        return Err(format!("{text:?} is no bolt:// URL"));
+        return Err(format!("{text:?} is no bolt:// or http:// URL"));
     }
-    url.endpoint().map(|_| url)
+    url.endpoint().map(|_| CallUrl::Bolt(url))
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) =
+        text.split_once(':').ok_or_else(|| format!("{text:?} is no field; write for example Accept: */*"))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 fn timeout_ms(text: &str) -> Result<u64, String> {
@@ -355,11 +406,29 @@ mod tests {
         assert!(refused(&["check", "a", "--config", "b"]).contains("cannot be used with"));
         assert!(refused(&["help", "fly"]).contains("unrecognized subcommand 'fly'"));
         assert!(refused(&["call"]).contains("<URL>"));
-        assert!(refused(&["call", "tcp://h:1"]).contains("\"tcp://h:1\" is no bolt:// URL"));
+        assert!(refused(&["call", "tcp://h:1"]).contains("\"tcp://h:1\" is no bolt:// or http:// URL"));
         assert!(refused(&["call", "bolt://h:0"]).contains("port 0"));
         assert!(refused(&["call", "bolt://h:1", "--timeout", "0s"]).contains("0s is not in the range"));
         assert!(refused(&["call", "bolt://h:1", "--count", "0"]).contains("--count"));
         assert!(refused(&["call", "bolt://h:1", "--crc"]).contains("--v2"));
+    }
+
+    #[test]
+    fn the_doctor_needs_no_word_and_counts_connections() {
+        let Ok(Command::Doctor(bare)) = parsed(&["doctor"]) else { panic!("it is the doctor") };
+        assert_eq!((bare.connections, bare.config, bare.json), (None, None, false));
+        let words = ["doctor", "--connections", "100000", "--config", "f.yaml", "--json"];
+        let Ok(Command::Doctor(full)) = parsed(&words) else { panic!("it is the doctor") };
+        assert_eq!(
+            (full.connections, full.config.as_deref(), full.json),
+            (Some(100_000), Some("f.yaml"), true)
+        );
+        for wrong in ["0", "-1", "x", "16777217"] {
+            assert!(
+                refused(&["doctor", &format!("--connections={wrong}")]).contains("--connections"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]
@@ -369,7 +438,12 @@ mod tests {
         };
         assert_eq!((call.service.as_str(), call.data.as_str()), ("demo", "@x"));
         assert_eq!((call.count, call.timeout_ms, call.v2, call.crc), (1, 3_000, true, true));
-        assert_eq!(call.url.to_string(), "bolt://h:1");
+        assert_eq!(call.url, CallUrl::Bolt(Url::parse("bolt://h:1").unwrap()));
+        let Ok(Command::Call(call)) = parsed(&["call", "http://h:1/a", "--header", "A: b:c"]) else {
+            panic!("it is a call")
+        };
+        assert_eq!(call.url, CallUrl::Http("http://h:1/a".to_owned()));
+        assert_eq!(call.header, [("A".to_owned(), "b:c".to_owned())]);
     }
 
     #[test]

@@ -53,39 +53,58 @@ macro_rules! vocabulary {
 pub(crate) use vocabulary;
 
 vocabulary! {
-    /// What went wrong with one request, and the Bolt status the caller is answered with.
+    /// What went wrong with one request, and the statuses of Bolt and HTTP that the caller is answered with.
     ///
     /// A oneway request gets no answer; its failure is counted all the same.
-    Failure: u16 {
+    Failure: (u16, u16) {
         /// No route matches and there is no default route.
-        NoRoute = "no_route", status::NO_PROCESSOR;
+        NoRoute = "no_route", (status::NO_PROCESSOR, 404);
         /// The cluster has no endpoint that may be used now.
-        NoEndpoint = "no_endpoint", status::NO_PROCESSOR;
+        NoEndpoint = "no_endpoint", (status::NO_PROCESSOR, 503);
         /// No connection could be opened, on the first endpoint and on those tried after it.
-        ConnectFailed = "connect_failed", status::NO_PROCESSOR;
+        ConnectFailed = "connect_failed", (status::NO_PROCESSOR, 502);
         /// The upstream connection ended after the request was written to it.
-        UpstreamLost = "upstream_lost", status::CONNECTION_CLOSED;
+        UpstreamLost = "upstream_lost", (status::CONNECTION_CLOSED, 502);
         /// No answer came before the deadline of the request or of its route.
-        Timeout = "timeout", status::TIMEOUT;
+        Timeout = "timeout", (status::TIMEOUT, 504);
         /// Every endpoint of the cluster has as many requests or bytes as it may hold.
-        Overflow = "overflow", status::SERVER_THREADPOOL_BUSY;
+        Overflow = "overflow", (status::SERVER_THREADPOOL_BUSY, 503);
         /// Buffer memory is at its ceiling, so new work is refused.
-        MemoryCeiling = "memory_ceiling", status::SERVER_THREADPOOL_BUSY;
+        MemoryCeiling = "memory_ceiling", (status::SERVER_THREADPOOL_BUSY, 503);
         /// The frame is complete but its header block cannot be decoded.
-        HeadMalformed = "head_malformed", status::CODEC_EXCEPTION;
+        HeadMalformed = "head_malformed", (status::CODEC_EXCEPTION, 400);
         /// The class name or the header block is longer than a Java peer can read (32,767 bytes).
-        HeadTooLarge = "head_too_large", status::CODEC_EXCEPTION;
+        HeadTooLarge = "head_too_large", (status::CODEC_EXCEPTION, 431);
         /// A server called its client over a shared upstream connection, which belongs to nobody.
-        CallbackOnShared = "callback_on_shared", status::NO_PROCESSOR;
+        CallbackOnShared = "callback_on_shared", (status::NO_PROCESSOR, 502);
         /// A server called its client, and the client's connection is gone.
-        CallbackLost = "callback_lost", status::CONNECTION_CLOSED;
+        CallbackLost = "callback_lost", (status::CONNECTION_CLOSED, 502);
+        /// The upstream's answer breaks HTTP, so nothing of it can be passed on.
+        BadResponse = "bad_response", (status::CONNECTION_CLOSED, 502);
+        /// The head of a request did not arrive whole in time.
+        HeadTimeout = "head_timeout", (status::TIMEOUT, 408);
+        /// Nothing of a request's body came for too long.
+        BodyTimeout = "body_timeout", (status::TIMEOUT, 408);
+        /// The body is longer than the limit.
+        BodyTooLarge = "body_too_large", (status::SERVER_EXCEPTION, 413);
+        /// The method is not served here: CONNECT.
+        MethodRefused = "method_refused", (status::SERVER_EXCEPTION, 405);
+        /// An upgrade that is none: a WebSocket handshake without its key.
+        UpgradeRefused = "upgrade_refused", (status::SERVER_EXCEPTION, 400);
+        /// A fault that an operator asked for with a filter.
+        FaultInjected = "fault_injected", (status::SERVER_THREADPOOL_BUSY, 503);
     }
 }
 
 impl Failure {
     /// The Bolt response status this failure becomes.
     pub const fn status(self) -> u16 {
-        Self::ROWS[self as usize].1
+        Self::ROWS[self as usize].1.0
+    }
+
+    /// The HTTP status this failure becomes.
+    pub const fn http_status(self) -> u16 {
+        Self::ROWS[self as usize].1.1
     }
 }
 
@@ -208,6 +227,24 @@ vocabulary! {
         EndpointRemoved = "endpoint_removed", ClosedBy::Gateway;
         /// The upstream connection was not used for its idle timeout.
         UpstreamIdle = "upstream_idle", ClosedBy::Gateway;
+        /// An upstream connection of HTTP was used as often or as long as it may be.
+        UpstreamWorn = "upstream_worn", ClosedBy::Gateway;
+        /// Something in an HTTP request is not HTTP, so nothing behind it can be trusted.
+        HttpMalformed = "http_malformed", ClosedBy::Gateway;
+        /// A request line, head or body is longer than its limit.
+        HttpTooLarge = "http_too_large", ClosedBy::Gateway;
+        /// The head of a request did not arrive whole in time.
+        HttpHeadTimeout = "http_head_timeout", ClosedBy::Gateway;
+        /// Nothing of a body came for too long.
+        HttpBodyTimeout = "http_body_timeout", ClosedBy::Gateway;
+        /// The last message said that the connection ends behind it.
+        HttpFinished = "http_finished", ClosedBy::Gateway;
+        /// What an upstream sent is not HTTP, or was not asked for.
+        ResponseMalformed = "response_malformed", ClosedBy::Gateway;
+        /// The client of a request that an upstream worked on is gone, and HTTP/1.1 has no other word for that.
+        RequestCancelled = "request_cancelled", ClosedBy::Gateway;
+        /// A fault that an operator asked for with a filter.
+        FaultInjected = "fault_injected", ClosedBy::Gateway;
         /// The connection's own code broke a rule of the engine: a defect of this program.
         MachineFault = "machine_fault", ClosedBy::Gateway;
     }
@@ -238,6 +275,7 @@ pub const EXIT_CONFIG: u8 = 78;
 
 /// Bolt response status numbers that the gateway answers with.
 mod status {
+    pub(super) const SERVER_EXCEPTION: u16 = 2;
     pub(super) const SERVER_THREADPOOL_BUSY: u16 = 4;
     pub(super) const NO_PROCESSOR: u16 = 6;
     pub(super) const TIMEOUT: u16 = 7;
@@ -281,21 +319,28 @@ mod tests {
     #[test]
     fn failures_become_the_documented_status() {
         let expected = [
-            (Failure::NoRoute, 6),
-            (Failure::NoEndpoint, 6),
-            (Failure::ConnectFailed, 6),
-            (Failure::UpstreamLost, 16),
-            (Failure::Timeout, 7),
-            (Failure::Overflow, 4),
-            (Failure::MemoryCeiling, 4),
-            (Failure::HeadMalformed, 9),
-            (Failure::HeadTooLarge, 9),
-            (Failure::CallbackOnShared, 6),
-            (Failure::CallbackLost, 16),
+            (Failure::NoRoute, 6, 404),
+            (Failure::NoEndpoint, 6, 503),
+            (Failure::ConnectFailed, 6, 502),
+            (Failure::UpstreamLost, 16, 502),
+            (Failure::Timeout, 7, 504),
+            (Failure::Overflow, 4, 503),
+            (Failure::MemoryCeiling, 4, 503),
+            (Failure::HeadMalformed, 9, 400),
+            (Failure::HeadTooLarge, 9, 431),
+            (Failure::CallbackOnShared, 6, 502),
+            (Failure::CallbackLost, 16, 502),
+            (Failure::BadResponse, 16, 502),
+            (Failure::HeadTimeout, 7, 408),
+            (Failure::BodyTimeout, 7, 408),
+            (Failure::BodyTooLarge, 2, 413),
+            (Failure::MethodRefused, 2, 405),
+            (Failure::UpgradeRefused, 2, 400),
+            (Failure::FaultInjected, 4, 503),
         ];
         assert_eq!(expected.len(), Failure::COUNT);
-        for (failure, status) in expected {
-            assert_eq!(failure.status(), status, "{failure}");
+        for (failure, status, http_status) in expected {
+            assert_eq!((failure.status(), failure.http_status()), (status, http_status), "{failure}");
         }
     }
 
@@ -303,7 +348,7 @@ mod tests {
     fn the_document_for_operators_has_a_line_for_each() {
         let document = include_str!("../../docs/running.md");
         for failure in Failure::ALL {
-            let row = format!("\n| `{failure}` | {} | ", failure.status());
+            let row = format!("\n| `{failure}` | {} | {} | ", failure.status(), failure.http_status());
             assert_eq!(document.matches(&row).count(), 1, "{row}");
         }
         for reason in CloseReason::ALL {

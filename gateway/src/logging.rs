@@ -209,6 +209,11 @@ pub struct Access<'a> {
     pub bytes_out: u64,
 }
 
+/// Logs what of HTTP a peer broke, at debug: whoever wants that can make as many as it likes.
+pub fn http_refused(connection: u64, fault: &'static str) {
+    tracing::debug!(connection, fault, "http refused");
+}
+
 /// Whether access lines are written, so that nobody collects what nobody reads.
 pub fn is_access_on() -> bool {
     tracing::enabled!(target: ACCESS, tracing::Level::INFO)

@@ -6,7 +6,9 @@
 
 use bowline_engine::buf::Piece;
 use bowline_engine::time::Time;
+use bowline_protocols::http::HttpHead;
 
+use crate::cluster::Message;
 use crate::cluster::Place;
 use crate::error::CloseReason;
 use crate::error::Failure;
@@ -88,6 +90,53 @@ pub enum Mail {
     Pace {
         /// Whether to read.
         reading: bool,
+    },
+    /// HTTP, downstream to upstream: a request, or its beginning.
+    HttpRequest {
+        /// Its head, with what came behind it.
+        message: Box<Message>,
+    },
+    /// HTTP, upstream to downstream: no byte of this request was processed, so it may be sent again.
+    HttpUnsent {
+        /// The request.
+        message: Box<Message>,
+        /// What to answer if it is not.
+        why: Failure,
+    },
+    /// HTTP, upstream to downstream: a response, or its beginning; or an interim one.
+    HttpResponse {
+        /// Its head, with what came behind it.
+        message: Box<Message>,
+    },
+    /// HTTP, both ways: more of a body.
+    HttpBody {
+        /// The request's number, as its client's connection counts them: a late word about one is not taken for the next.
+        key: u32,
+        /// The bytes, without framing.
+        piece: Piece,
+        /// True if nothing of the message follows.
+        ends: bool,
+    },
+    /// HTTP, both ways: a body has ended.
+    HttpEnd {
+        /// The request's number.
+        key: u32,
+        /// The fields behind it.
+        trailers: Option<Box<HttpHead>>,
+    },
+    /// HTTP, upstream to downstream: the exchange failed after some of its request was written.
+    HttpFailed {
+        /// The request's number.
+        key: u32,
+        /// Why.
+        why: Failure,
+    },
+    /// HTTP, both ways: so much of what a body took was written, so much more may be sent.
+    HttpCredit {
+        /// The request's number.
+        key: u32,
+        /// How much.
+        bytes: u32,
     },
     /// The other side of a bound pair or a tunnel is gone.
     PartnerGone,

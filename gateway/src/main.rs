@@ -9,8 +9,10 @@ use bowline_gateway::call;
 use bowline_gateway::cli;
 use bowline_gateway::cli::CheckArguments;
 use bowline_gateway::cli::Command;
+use bowline_gateway::cli::DoctorArguments;
 use bowline_gateway::config::load;
 use bowline_gateway::config::machine::Machine;
+use bowline_gateway::doctor;
 use bowline_gateway::error::EXIT_CONFIG;
 use bowline_gateway::error::EXIT_FAILURE;
 use bowline_gateway::error::EXIT_OK;
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Check(arguments) => check(&arguments),
+        Command::Doctor(arguments) => examine(&arguments),
         Command::Version(arguments) => say(&cli::version(arguments.json)),
         Command::Run(arguments) => match run::run(&arguments.said(), &load::environment()) {
             Ok(()) => ExitCode::from(EXIT_OK),
@@ -48,6 +51,16 @@ fn check(arguments: &CheckArguments) -> ExitCode {
         Ok(_) => say(&format!("{path}: ok")),
         Err(faults) => complain(&faults, EXIT_CONFIG),
     }
+}
+
+/// A limit that is in the way is a failure of the machine, so that scripts notice.
+fn examine(arguments: &DoctorArguments) -> ExitCode {
+    let report = match doctor::doctor(arguments.connections, arguments.config.as_deref()) {
+        Ok(report) => report,
+        Err(faults) => return complain(&faults, EXIT_CONFIG),
+    };
+    let said = say(&if arguments.json { report.json() } else { report.text() });
+    if report.bites() { ExitCode::from(EXIT_FAILURE) } else { said }
 }
 
 fn say(line: &str) -> ExitCode {

@@ -9,20 +9,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bowline_engine::machine::Application;
 use bowline_engine::time::Time;
 use bowline_protocols::Limits;
+use bowline_protocols::http::HttpLimits;
 
 use crate::cluster::Cluster;
+use crate::cluster::Message;
 use crate::cluster::Pools;
 use crate::config::plan::ClusterPlan;
 use crate::config::plan::ListenerPlan;
 use crate::config::plan::Plan;
 use crate::error::Failure;
+use crate::exchange::HttpLoad;
 use crate::exchange::LargeFrames;
 use crate::exchange::Load;
 use crate::exchange::Longest;
+use crate::exchange::Work;
 use crate::mail::Mail;
 use crate::metrics::Count;
 use crate::metrics::Counters;
 use crate::metrics::Shard;
+use crate::route::Forwarded;
+use crate::route::HttpRoutes;
 use crate::route::Targets;
 use crate::route::TlsRoutes;
 
@@ -41,7 +47,13 @@ pub struct Shared {
     pub plan: Arc<Plan>,
     /// The limits that codecs check.
     pub limits: Limits,
-    /// The routes.
+    /// The limits that the HTTP codec checks.
+    pub http_limits: HttpLimits,
+    /// The routes of HTTP.
+    pub http_routes: HttpRoutes,
+    /// What upstreams of HTTP are told about clients.
+    pub forwarded: Forwarded,
+    /// The routes of Bolt, and where listeners lead by themselves.
     pub targets: Targets,
     /// The routes of TLS that is passed on.
     pub tls_routes: TlsRoutes,
@@ -71,6 +83,9 @@ impl Shared {
         };
         Shared {
             limits,
+            http_limits: plan.limits.http,
+            http_routes: HttpRoutes::new(&plan),
+            forwarded: Forwarded::new(&plan.http.forwarded),
             targets: Targets::new(&plan),
             tls_routes: TlsRoutes::new(&plan.tls_routes),
             clusters: plan.clusters.iter().map(|cluster| Arc::new(Cluster::new(cluster))).collect(),
@@ -148,13 +163,32 @@ pub struct Worker {
     pub scratch: Vec<u8>,
     index: usize,
     spare: Loads,
+    http: HttpBoxes,
 }
+
+/// Empty boxes of HTTP connections.
+#[derive(Debug, Default)]
+struct HttpBoxes {
+    messages: Spare<Message>,
+    loads: Spare<HttpLoad>,
+    work: Spare<Work>,
+}
+
+/// Boxes that wait to be used again; what is inside is not moved.
+type Spare<T> = Vec<Box<T>>;
 
 impl Worker {
     /// The state of worker `index`.
     pub fn new(shared: Arc<Shared>, index: usize) -> Worker {
         let pools = Pools::new(&shared.clusters, index);
-        Worker { shared, pools, scratch: Vec::new(), index, spare: Vec::with_capacity(SPARE_LOADS_MAX) }
+        Worker {
+            shared,
+            pools,
+            scratch: Vec::new(),
+            index,
+            spare: Vec::with_capacity(SPARE_LOADS_MAX),
+            http: HttpBoxes::default(),
+        }
     }
 
     /// Its counters.
@@ -172,12 +206,60 @@ impl Worker {
         self.shard().fail(failure);
     }
 
+    /// Frees its spare boxes, and those that workers share.
+    pub fn free_spare(&mut self) {
+        self.spare.clear();
+        self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// A box for a connection that comes under load.
     pub fn take_load(&mut self) -> Box<Load> {
         if self.spare.is_empty() {
             self.shared.take_loads(&mut self.spare);
         }
         self.spare.pop().unwrap_or_default()
+    }
+
+    /// A box for an HTTP message; it is empty.
+    pub fn take_message(&mut self) -> Box<Message> {
+        self.http.messages.pop().unwrap_or_default()
+    }
+
+    /// Takes the box of a message back.
+    pub fn keep_message(&mut self, mut message: Box<Message>) {
+        if self.http.messages.len() < SPARE_HTTP_MAX {
+            message.clear();
+            self.http.messages.push(message);
+        }
+    }
+
+    /// A box for a client of HTTP that comes under load.
+    pub fn take_http_load(&mut self) -> Box<HttpLoad> {
+        self.http.loads.pop().unwrap_or_default()
+    }
+
+    /// Takes an empty box back.
+    pub fn keep_http_load(&mut self, mut load: Box<HttpLoad>) {
+        debug_assert!(load.is_empty(), "a box is given back when nothing is going on");
+        if self.http.loads.len() < SPARE_HTTP_MAX {
+            load.trailers.clear();
+            self.http.loads.push(load);
+        }
+    }
+
+    /// A box for a request at a server's connection.
+    pub fn take_work(&mut self) -> Box<Work> {
+        self.http.work.pop().unwrap_or_default()
+    }
+
+    /// Takes the box of a request that has ended back.
+    pub fn keep_work(&mut self, mut work: Box<Work>) {
+        if self.http.work.len() < SPARE_HTTP_MAX {
+            work.trailers.clear();
+            let trailers = std::mem::take(&mut work.trailers);
+            *work = Work { trailers, ..Work::default() };
+            self.http.work.push(work);
+        }
     }
 
     /// Takes an empty box back.
@@ -192,6 +274,8 @@ impl Worker {
     }
 }
 
+/// Boxes of each kind that one worker keeps for HTTP.
+const SPARE_HTTP_MAX: usize = 64;
 /// Boxes that one worker keeps.
 const SPARE_LOADS_MAX: usize = 16;
 /// Boxes that go to the shared ones or come from them at a time.
@@ -223,5 +307,8 @@ mod tests {
         (0..5_000).for_each(|_| giver.keep_load(Box::default()));
         let shared = giver.shared.spare.lock().expect("nobody panicked").len();
         assert_eq!((giver.spare.len(), shared), (SPARE_LOADS_MAX, SHARED_LOADS_MAX));
+        giver.free_spare();
+        let shared = giver.shared.spare.lock().expect("nobody panicked").len();
+        assert_eq!((giver.spare.len(), shared), (0, 0));
     }
 }

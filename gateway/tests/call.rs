@@ -344,3 +344,61 @@ fn a_name_is_looked_up() {
     server.thread.join().expect("the script went well");
     call("bolt://no-such-name.invalid:1", &LONG).fails_with("cannot look up no-such-name.invalid");
 }
+
+/// An HTTP server that answers each request on one connection with the next of `answers`, and hands back what it was sent.
+fn http_server(answers: &'static [&'static str]) -> (SocketAddr, JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the call connects");
+        let ask = |stream: &mut TcpStream| {
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\nhi")
+                && !(request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n"))
+            {
+                assert_eq!(stream.read(&mut byte).expect("the caller writes"), 1, "the request is whole");
+                request.push(byte[0]);
+            }
+            String::from_utf8(request).expect("text")
+        };
+        let asked = |answer: &&str| {
+            let request = ask(&mut stream);
+            stream.write_all(answer.as_bytes()).expect("the caller reads");
+            request
+        };
+        answers.iter().map(asked).collect()
+    });
+    (address, thread)
+}
+
+#[test]
+fn http_is_called_with_its_own_flags_on_one_connection() {
+    const ANSWERS: &[&str] = &[
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ];
+    let (address, server) = http_server(ANSWERS);
+    let flags = ["--header", "X-Kind: test", "--data", "hi", "--method", "PUT", "--count", "2"];
+    let said = call(&format!("http://{address}/a?b=c"), &[&LONG[..], &flags].concat());
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    assert!(
+        said.out.lines().all(|line| line.contains(": 200 OK in ") && line.ends_with(" ms, 5 bytes: hello"))
+    );
+    for request in server.join().expect("the script went well") {
+        let lower = request.to_ascii_lowercase();
+        assert!(
+            request.starts_with("PUT /a?b=c HTTP/1.1\r\n") && lower.contains("x-kind: test\r\n"),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn an_http_answer_that_is_no_success_and_flags_of_the_other_protocol_are_said() {
+    let (address, server) = http_server(&["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"]);
+    call(&format!("http://{address}/"), &LONG).fails_with("answered with status 404");
+    server.join().expect("the script went well");
+    call("http://127.0.0.1:1/", &["--v2"]).fails_with("--v2 has no effect");
+    call("bolt://127.0.0.1:1", &["--method", "GET"]).fails_with("--method has no effect");
+}

@@ -44,11 +44,16 @@ fn text_refused(yaml: &str) -> String {
 #[test]
 fn nothing_said_is_a_working_gateway() {
     let plan = flags(&[]).unwrap();
-    assert_eq!(plan.listeners.len(), 1);
-    assert_eq!(plan.listeners[0].protocol, Protocol::Bolt);
-    assert_eq!(plan.listeners[0].address, "127.0.0.1:12200".parse().unwrap());
-    assert_eq!(plan.listeners[0].default_route, Some(RouteTarget { cluster: 0, timeout_ms: 60_000 }));
-    assert_eq!(plan.clusters, [ClusterPlan { echo: true, ..ClusterPlan::named("echo", Protocol::Bolt) }]);
+    let listeners: Vec<_> =
+        plan.listeners.iter().map(|one| (one.protocol, one.address.to_string(), one.default_route)).collect();
+    let target = |cluster| Some(RouteTarget { cluster, timeout_ms: 60_000 });
+    let expected = [
+        (Protocol::Bolt, "127.0.0.1:12200".to_owned(), target(0)),
+        (Protocol::Http, "127.0.0.1:12280".to_owned(), target(1)),
+    ];
+    assert_eq!(listeners, expected);
+    let echo = |name, protocol| ClusterPlan { echo: true, ..ClusterPlan::named(name, protocol) };
+    assert_eq!(plan.clusters, [echo("echo", Protocol::Bolt), echo("echo-http", Protocol::Http)]);
     assert_eq!(plan.admin, Some("127.0.0.1:2046".parse().unwrap()));
     assert_eq!((plan.engine.reactors, plan.engine.workers), (4, 4));
     assert_eq!(plan.engine.buffer_memory_bytes_max, 2 << 30);
@@ -63,6 +68,7 @@ fn the_defaults_of_the_table_are_those_of_the_plan() {
     assert_eq!((said.engine.mode, said.engine.dispatch), (plan.engine.mode, plan.engine.dispatch));
     assert_eq!((said.engine.accept, said.engine.pin_cores), (plan.engine.accept, plan.engine.pin_cores));
     assert_eq!(said.engine.read_budget_bytes, plan.engine.read_budget_bytes);
+    assert_eq!(said.engine.rebalance, plan.engine.rebalance);
 }
 
 #[test]
@@ -164,6 +170,14 @@ fn what_would_be_ignored_is_refused() {
         "--reactors: engine.reactors has no effect with the tokio engine, which has workers only"
     );
     assert_eq!(
+        refused(&[tokio, ("--rebalance", "off")]),
+        "--rebalance: engine.rebalance has no effect with the tokio engine, which has workers only"
+    );
+    assert_eq!(
+        refused(&[("--dispatch", "handoff"), ("--rebalance", "on")]),
+        "--rebalance: engine.rebalance has no effect with handoff, where any worker runs what any reactor finds"
+    );
+    assert_eq!(
         refused(&[("--upstream-mode", "bound"), ("--upstream-connections", "2")]),
         "--upstream-connections: has no effect with upstream mode bound"
     );
@@ -180,6 +194,19 @@ fn what_would_be_ignored_is_refused() {
         with(&[], &variables, &MACHINE).unwrap_err(),
         "BOWLINE_DISPATCH: engine.dispatch has no effect with the tokio engine, which has workers only"
     );
+}
+
+#[test]
+fn rebalancing_is_on_until_somebody_says_off() {
+    assert!(flags(&[]).unwrap().engine.rebalance);
+    assert!(flags(&[("--rebalance", "on")]).unwrap().engine.rebalance);
+    assert!(!flags(&[("--rebalance", "off")]).unwrap().engine.rebalance);
+    assert!(!text("engine: {rebalance: off}").unwrap().engine.rebalance);
+    assert_eq!(
+        (flags(&[]).unwrap().engine.active_min, flags(&[("--active-min", "2")]).unwrap().engine.active_min),
+        (None, Some(2))
+    );
+    assert!(refused(&[("--rebalance", "yes")]).starts_with("--rebalance: "));
 }
 
 #[test]
@@ -385,7 +412,7 @@ fn keys_of_a_file_that_would_be_ignored_are_refused() {
     assert_eq!(
         text_refused(&beside(tcp)),
         "gw.yaml:2:63: listeners[0].timeout: has no effect on a tcp listener\n\
-         gw.yaml:2:80: listeners[0].send_goaway: has no effect on a tcp listener"
+         gw.yaml:2:80: listeners[0].send_goaway: has no effect on a listener of tcp"
     );
     let listener = "listeners: [{address: tcp://127.0.0.1:0, cluster: t}]\n";
     assert_eq!(
@@ -412,7 +439,7 @@ fn clusters_that_cannot_work_are_refused() {
     let cluster = |text: &str| text_refused(&format!("{listener}clusters: [{text}]"));
     assert_eq!(
         cluster("{name: c, endpoints: [smtp://h:1]}"),
-        "gw.yaml:2:34: clusters[0].endpoints: \"smtp://h:1\": no protocol \"smtp\"; known: bolt, tcp"
+        "gw.yaml:2:34: clusters[0].endpoints: \"smtp://h:1\": no protocol \"smtp\"; known: bolt, http, tcp"
     );
     assert_eq!(cluster("{name: c}"), "gw.yaml:2:12: clusters[0].endpoints: is missing");
     assert_eq!(cluster("{name: c, endpoints: []}"), "gw.yaml:2:33: clusters[0].endpoints: the list is empty");
@@ -559,7 +586,7 @@ fn the_example_of_the_documentation_is_valid() {
 #[test]
 fn the_plan_knows_where_addresses_were_said() {
     let plan = flags(&[]).unwrap();
-    assert_eq!(plan.places.listeners, ["the default of --listen"]);
+    assert_eq!(plan.places.listeners, ["the default of --listen"; 2]);
     assert_eq!(plan.places.admin, "the default of --admin");
     let said = [("--listen", "bolt://127.0.0.1:1"), ("--admin", "127.0.0.1:2")];
     let plan = with(&said, &[], &MACHINE).unwrap();
@@ -582,7 +609,7 @@ listeners:
   - address: tcp://127.0.0.1:0
     cluster: plain
     proxy_protocol: any
-    proxy_trusted: 10.0.0.0/8, ::1
+    proxy_trusted: [10.0.0.0/8, "::1"]
     proxy_timeout: 2s
   - address: tcp://127.0.0.1:0
     tls_passthrough: required
@@ -598,7 +625,7 @@ clusters:
     balance: hash
     proxy_protocol: v2
     connect_attempts: 5
-    source_addresses: 127.0.0.2, ::1
+    source_addresses: [127.0.0.2, "::1"]
   - {name: transparent, original_destination: true}
 timeouts: {client_fin: 1m, server_fin: 2m, tunnel_max: 24h}
 "#;
@@ -608,7 +635,8 @@ fn what_is_said_about_streams_reaches_the_plan() {
     let plan = text(STREAMS).unwrap();
     let announced = plan.listeners[0].announced.as_ref().expect("it was said");
     assert_eq!((announced.versions, announced.timeout_ms), (ProxyVersions::Any, 2_000));
-    assert!(announced.trusted[0].contains([10, 1, 1, 1].into()) && announced.trusted.len() == 2);
+    let trusted: Vec<_> = announced.trusted.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.0/8", "::1/128"]);
     let passthrough = PassthroughPlan { is_required: true, name_required: true, timeout_ms: 1_000 };
     assert_eq!((plan.listeners[1].passthrough, plan.listeners[1].default_route), (Some(passthrough), None));
     assert_eq!(
@@ -635,14 +663,14 @@ fn what_cannot_be_meant_about_streams_is_refused() {
         assert!(STREAMS.contains(from));
         text_refused(&STREAMS.replace(from, to))
     };
-    let trusted = "    proxy_trusted: 10.0.0.0/8, ::1\n";
+    let trusted = "    proxy_trusted: [10.0.0.0/8, \"::1\"]\n";
     assert_eq!(
         changed(trusted, ""),
         "gw.yaml:5:21: listeners[0].proxy_trusted: is missing; name the networks whose word is taken for the client's address"
     );
     assert_eq!(
-        changed("10.0.0.0/8, ::1", "10.0.0.1/8"),
-        "gw.yaml:6:20: listeners[0].proxy_trusted: \"10.0.0.1/8\" names one host and 8 bits; leave out one of both"
+        changed("10.0.0.0/8, ", "10.0.0.1/8, "),
+        "gw.yaml:6:21: listeners[0].proxy_trusted: \"10.0.0.1/8\" has bits behind its 8; write 10.0.0.0/8"
     );
     assert_eq!(
         changed("    proxy_protocol: any\n", ""),
@@ -665,8 +693,8 @@ fn what_cannot_be_meant_about_streams_is_refused() {
         "gw.yaml:15:19: tls_routes[1].server_name: \"shop.example\" is routed by tls_routes[0] already"
     );
     assert_eq!(
-        changed("127.0.0.2, ::1", "127.0.0.2, localhost"),
-        "gw.yaml:22:23: clusters[0].source_addresses: \"127.0.0.2, localhost\" is no list of IP addresses by commas"
+        changed("[127.0.0.2, \"::1\"]", "[127.0.0.2, localhost]"),
+        "gw.yaml:22:35: clusters[0].source_addresses: \"localhost\" is no IP address"
     );
     let transparent = "original_destination: true";
     assert_eq!(
@@ -682,5 +710,46 @@ fn what_cannot_be_meant_about_streams_is_refused() {
         text_refused(bolt),
         "gw.yaml:2:50: clusters[0].proxy_protocol: has no effect but on a tcp cluster\n\
          gw.yaml:1:72: listeners[0].tls_passthrough: has no effect but on a tcp listener"
+    );
+}
+
+const HTTP_STREAMS: &str = r#"
+listeners:
+  - {address: http://127.0.0.1:0, cluster: web, proxy_protocol: v2, proxy_trusted: [10.0.0.0/8]}
+clusters:
+  - {name: web, endpoints: ["http://10.0.0.1:80"], balance: hash, connect_attempts: 2, source_addresses: [127.0.0.2]}
+"#;
+
+#[test]
+fn what_is_said_about_streams_holds_for_http_where_it_can() {
+    let plan = text(HTTP_STREAMS).unwrap();
+    assert_eq!(plan.listeners[0].announced.as_ref().map(|plan| plan.versions), Some(ProxyVersions::V2));
+    let cluster = &plan.clusters[0];
+    assert_eq!((cluster.balance, cluster.connect_attempts), (Balance::Hash, 2));
+    assert_eq!(cluster.source_addresses, [std::net::IpAddr::from([127, 0, 0, 2])]);
+    let changed = |from: &str, to: &str| {
+        assert!(HTTP_STREAMS.contains(from));
+        text_refused(&HTTP_STREAMS.replace(from, to))
+    };
+    assert_eq!(
+        changed("balance: hash", "proxy_protocol: v2"),
+        "gw.yaml:5:68: clusters[0].proxy_protocol: has no effect but on a tcp cluster"
+    );
+    assert_eq!(
+        changed("endpoints: [\"http://10.0.0.1:80\"], balance: hash", "original_destination: true"),
+        "gw.yaml:3:44: listeners[0].cluster: cluster \"web\" speaks tcp, not http"
+    );
+    assert_eq!(
+        changed("[10.0.0.0/8]", "[]"),
+        "gw.yaml:3:65: listeners[0].proxy_trusted: is missing; name the networks whose word is taken for the client's address"
+    );
+    assert_eq!(
+        changed("cluster: web,", "cluster: web, tls_passthrough: required,"),
+        "gw.yaml:3:66: listeners[0].tls_passthrough: has no effect but on a tcp listener"
+    );
+    let bolt = "clusters: [{name: c, echo: true, connect_attempts: 2}]";
+    assert_eq!(
+        text_refused(bolt),
+        "gw.yaml:1:52: clusters[0].connect_attempts: has no effect on a bolt cluster"
     );
 }

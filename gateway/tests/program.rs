@@ -190,6 +190,64 @@ fn a_log_that_cannot_be_opened_ends_with_1() {
     assert!(said.starts_with(&format!("bowline: cannot write the log: {name}: ")), "{said}");
 }
 
+/// The program with at most so many descriptors.
+fn bowline_with_descriptors(descriptors: usize, arguments: &[&str]) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""));
+    shell.arg(env!("CARGO_BIN_EXE_bowline")).args(arguments).env_clear();
+    shell
+}
+
+#[test]
+fn the_doctor_ends_with_0_or_1_and_says_the_same_in_json() {
+    let mut doctor = bowline_with_descriptors(1_000, &["doctor", "--connections", "937"]);
+    let (code, out, err) = parts(&doctor.output().expect("it starts"));
+    assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+    assert!(out.contains("holds 936 clients, asked for 937"), "{out}");
+    // Whether something else is in the way of a single client is the machine's affair.
+    let (code, out, _) = parts(&bowline(&["doctor", "--connections", "1", "--json"]));
+    let said: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(out.lines().count(), 1);
+    assert_eq!(code, Some(i32::from(said["bites"] == true)), "{out}");
+    let findings = said["findings"].as_array().expect("a list");
+    assert_eq!(said["bites"] == true, findings.iter().any(|finding| finding["grade"] == "warn"), "{out}");
+}
+
+#[test]
+fn the_doctor_of_a_wrong_file_ends_with_78() {
+    let file = File::with("doctor.yaml", "engine: {workers: none}\n");
+    let right = format!("{}:1:19: engine.workers: \"none\" is no whole number\n", file.path());
+    let output = bowline(&["doctor", "--config", file.path()]);
+    assert_eq!(parts(&output), (Some(78), String::new(), right));
+}
+
+#[test]
+fn more_connections_than_descriptors_are_a_finding_of_the_doctor_and_a_fault_of_the_check() {
+    let file = File::with("doctor-many.yaml", "engine: {max_connections: 2000}\n");
+    let mut check = bowline_with_descriptors(1_000, &["check", file.path()]);
+    assert_eq!(check.output().expect("it starts").status.code(), Some(78));
+    let mut doctor = bowline_with_descriptors(1_000, &["doctor", "--config", file.path()]);
+    let (code, out, err) = parts(&doctor.output().expect("it starts"));
+    assert_eq!((code, err.as_str()), (Some(1), ""));
+    assert!(out.contains("holds 936 clients, asked for 2,000"), "{out}");
+}
+
+#[test]
+fn limits_that_will_bite_are_warned_of_once_at_start() {
+    let listen = ["--listen", "tcp://127.0.0.1:0", "--upstream", "tcp://127.0.0.1:9"];
+    let arguments = [&["run", "--admin", "off", "--max-connections", "60"][..], &listen].concat();
+    let mut shell = bowline_with_descriptors(120, &arguments);
+    let mut child = shell.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let before: Vec<String> = log.by_ref().take_while(|line| !line.contains("ready")).collect();
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).expect("it runs");
+    assert_eq!(child.wait().expect("it is our child").code(), Some(0), "{before:?}");
+    let said: Vec<_> = before.iter().filter(|line| line.contains("RLIMIT_NOFILE")).collect();
+    assert_eq!(said.len(), 1, "{before:?}");
+    assert!(said[0].contains("WARN") && said[0].contains("limit=\"descriptors\""), "{said:?}");
+    assert!(said[0].contains("RLIMIT_NOFILE is 120: holds 28 clients, each with 2 descriptors"), "{said:?}");
+}
+
 #[test]
 fn the_version_is_one_line_of_json() {
     let (code, out, _) = parts(&bowline(&["version", "--json"]));

@@ -134,7 +134,7 @@ impl FrameReader {
     ///
     /// # Panics
     /// On bytes that are no frame, on a wrong CRC, and on a stream that ends inside of a frame.
-    pub fn next_frame(&mut self, stream: &mut TcpStream) -> io::Result<Option<Message>> {
+    pub fn next_frame(&mut self, stream: &mut impl Read) -> io::Result<Option<Message>> {
         let limits = Limits { content_bytes_max: 64 << 20, ..Limits::default() };
         loop {
             let need = match decode(&self.bytes, &limits).expect("a frame") {
@@ -142,7 +142,11 @@ impl FrameReader {
                 Decoded::Need(need) => need,
             };
             while self.bytes.len() < need {
-                let length = stream.read(&mut self.chunk)?;
+                let length = match stream.read(&mut self.chunk) {
+                    // A process that was stopped and goes on comes back from a read that has a timeout like this.
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    other => other?,
+                };
                 if length == 0 {
                     assert!(self.bytes.is_empty(), "the stream ended inside of a frame: {:?}", self.bytes);
                     return Ok(None);

@@ -53,6 +53,11 @@ impl Gateway {
         Self::between("bolt", mode, upstream, flags)
     }
 
+    /// From one HTTP listener to one upstream.
+    pub fn http(mode: Mode, upstream: SocketAddr, flags: &[&str]) -> Self {
+        Self::between("http", mode, upstream, flags)
+    }
+
     /// From one TCP listener to one upstream.
     pub fn tunnel(mode: Mode, upstream: SocketAddr, flags: &[&str]) -> Self {
         Self::between("tcp", mode, upstream, flags)

@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: a `bowline` process with everything a test asks of it, Bolt clients and scripted
-//! upstreams, and the real Java and Node peers. It refuses to know how the gateway works inside; tests see only sockets,
+//! What the end-to-end tests share: a `bowline` process with everything a test asks of it, clients and scripted upstreams of
+//! Bolt and HTTP, and the real Java and Node peers. It refuses to know how the gateway works inside; tests see only sockets,
 //! signals, standard streams and `/proc`. It panics freely: a failed expectation here is a failed test.
 
 pub mod wait;
@@ -14,6 +14,8 @@ pub mod bolt;
 
 pub mod upstream;
 
+pub mod http;
+
 pub mod gateway;
 
 pub mod programs;
@@ -22,6 +24,7 @@ pub mod interop;
 
 pub use bolt::{BoltClient, Call, Message};
 pub use gateway::Gateway;
+pub use http::{HttpAction, HttpServer, HttpStream};
 pub use mode::{Mode, each_mode, each_mode_marked};
 pub use upstream::{Action, Upstream};
 pub use wait::{PATIENCE, eventually};

@@ -1,9 +1,10 @@
 //! The harness itself, without a gateway between: what other tests rely on must hold before they blame the gateway.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use bowline_protocols::bolt::{Kind, Status, Version};
 use bowline_protocols::testing::VERSIONS;
+use bowline_tests::bolt::FrameReader;
 use bowline_tests::sockets::{End, dial, read_to_end, refused, reset_on_close};
 use bowline_tests::{Action, BoltClient, Call, Upstream};
 
@@ -19,6 +20,32 @@ fn by_content() -> Upstream {
         b"raw" => Action::Raw(b"\x09garbage".to_vec()),
         _ => Action::Echo,
     })
+}
+
+/// Hands out one byte at a time, and is interrupted before each.
+struct Interrupted<'a> {
+    bytes: &'a [u8],
+    is_next: bool,
+}
+
+impl Read for Interrupted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.is_next = !self.is_next;
+        if self.is_next {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.bytes.read(&mut into[..1])
+    }
+}
+
+#[test]
+fn a_read_that_a_signal_interrupts_goes_on() {
+    let bytes = Call::new("hello").bytes(7);
+    let mut stream = Interrupted { bytes: &bytes, is_next: false };
+    let mut reader = FrameReader::default();
+    let message = reader.next_frame(&mut stream).expect("nothing failed").expect("there is a frame");
+    assert_eq!((message.frame.id, message.content()), (7, &b"hello"[..]));
+    assert!(reader.next_frame(&mut stream).expect("nothing failed").is_none(), "that was all");
 }
 
 #[test]

@@ -34,6 +34,7 @@ use crate::report;
 use crate::scenario::compare;
 use crate::scenario::compare::CompareOptions;
 use crate::scenario::compare::Scenario;
+use crate::scenario::count::Counting;
 use crate::scenario::memory;
 use crate::scenario::memory::IdleOptions;
 use crate::scenario::memory::MemoryOptions;
@@ -190,6 +191,9 @@ struct LoadFlags {
     /// Counts the system calls of the first --pid by strace, which distorts all other figures.
     #[arg(long, requires = "pid")]
     syscalls: bool,
+    /// Lets valgrind, below which the first --pid was started, count its instructions in the measurement alone.
+    #[arg(long, requires = "pid", conflicts_with = "syscalls")]
+    instructions: bool,
     /// CPU to stay on.
     #[arg(long)]
     pin: Option<usize>,
@@ -368,7 +372,11 @@ fn run_load(flags: &LoadFlags, bench: &Path, arguments: &[OsString]) -> Result<(
         pids: flags.pid.clone(),
         processes: flags.processes,
         pin: flags.pin,
-        syscalls: flags.syscalls,
+        counting: match (flags.syscalls, flags.instructions) {
+            (true, _) => Some(Counting::Syscalls),
+            (_, true) => Some(Counting::Instructions),
+            _ => None,
+        },
     };
     if let Some(share) = flags.worker {
         host::end_with_parent(nix::unistd::getppid().as_raw() as u32, Signal::SIGTERM)?;
@@ -400,6 +408,7 @@ fn run_idle(flags: &IdleFlags) -> Result<(), Trouble> {
         pid: flags.pid,
         shape: flags.shape.options(),
         grace: flags.shape.grace,
+        polled: None,
     })?;
     let baseline_bytes = flags.baseline_bytes.unwrap_or(report.anonymous_bytes_before);
     let bytes_per_connection = report.bytes_per_connection(baseline_bytes);

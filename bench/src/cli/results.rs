@@ -30,6 +30,9 @@ pub(super) struct ReportFlags {
     /// Name of the page.
     #[arg(long, default_value = "report.md")]
     name: String,
+    /// Folder for RESULTS.md and pictures/, to be kept with the source; pictures of an earlier page there are removed.
+    #[arg(long, conflicts_with_all = ["out", "name"])]
+    to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -58,14 +61,29 @@ pub(super) fn report(flags: &ReportFlags) -> Result<(), Trouble> {
     let page = page::page(&figures(&flags.results)?)?;
     let first = flags.results.first().map(PathBuf::as_path).unwrap_or(Path::new("."));
     let beside = if first.is_dir() { first } else { first.parent().unwrap_or(Path::new(".")) };
-    let out = flags.out.as_deref().unwrap_or(beside);
-    make_folder(&out.join("pictures"))?;
-    let path = out.join(&flags.name);
+    let out = flags.to.as_deref().or(flags.out.as_deref()).unwrap_or(beside);
+    let name = if flags.to.is_some() { KEPT_PAGE } else { &flags.name };
+    make_folder(&out.join(PICTURES))?;
+    if flags.to.is_some() {
+        remove_pictures(&out.join(PICTURES))?;
+    }
+    let path = out.join(name);
     write(&path, &page.text)?;
     for (name, svg) in &page.pictures {
-        write(&out.join("pictures").join(name), svg)?;
+        write(&out.join(PICTURES).join(name), svg)?;
     }
     println!("{}", json!({ "event": "report", "page": path, "pictures": page.pictures.len() }));
+    Ok(())
+}
+
+/// Those of an earlier page, which may have had other windows.
+fn remove_pictures(folder: &Path) -> Result<(), Trouble> {
+    let doing = || format!("removing the pictures in {}", folder.display());
+    for entry in fs::read_dir(folder).map_err(Trouble::doing(doing()))?.flatten() {
+        if entry.path().extension().is_some_and(|ending| ending == "svg") {
+            fs::remove_file(entry.path()).map_err(Trouble::doing(doing()))?;
+        }
+    }
     Ok(())
 }
 
@@ -91,6 +109,10 @@ fn figures(results: &[PathBuf]) -> Result<Figures, Trouble> {
     }
     Ok(Figures::of(&records))
 }
+
+const PICTURES: &str = "pictures";
+/// The page that is kept with the source.
+const KEPT_PAGE: &str = "RESULTS.md";
 
 fn write(path: &Path, text: &str) -> Result<(), Trouble> {
     fs::write(path, text).map_err(Trouble::doing(format!("writing {}", path.display())))

@@ -21,11 +21,12 @@ use crate::scenario::suite::SuiteOptions;
 use crate::scenario::target::Target;
 use crate::scenario::window;
 use crate::scenario::window::Bench;
+use crate::spawn::Spawned;
 use crate::trouble::Trouble;
 
 #[derive(Debug, Args)]
 pub(super) struct RunFlags {
-    /// Scenarios: small_rpc, syscalls, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
+    /// Scenarios: small_rpc, syscalls, instructions, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
     /// by "all", or files that end in .toml.
     #[arg(required = true)]
     scenarios: Vec<String>,
@@ -55,12 +56,19 @@ pub(super) struct RunFlags {
     /// Seconds of load before that, instead of what the scenarios say.
     #[arg(long, value_parser = seconds)]
     warmup: Option<Duration>,
+    /// Seconds that memory may take to be given back, instead of what the scenarios say.
+    #[arg(long, value_parser = seconds)]
+    rest: Option<Duration>,
     /// No more connections than that, whatever the scenarios say: for a first look.
     #[arg(long, value_parser = count_up_to::<1_000_000>)]
     connections_max: Option<usize>,
     /// Seconds after which no further window begins.
     #[arg(long, default_value = "14400", value_parser = seconds)]
     time_max: Duration,
+    /// Goes on with a run that was cut off: measures no round that the results hold already, of the same programs and under
+    /// the same window.
+    #[arg(long)]
+    resume: bool,
     /// Folder for the results; they are appended to results.jsonl there.
     #[arg(long, default_value = "bench-results")]
     out: PathBuf,
@@ -95,14 +103,10 @@ pub(super) fn run(flags: &RunFlags, bench: &Path, arguments: &[OsString]) -> Res
         if program.is_file() {
             peers.extend(kinds.iter().map(|peer| Target::peer(*peer, program.clone())));
         } else {
-            let hint = if *name == "mosn" {
-                "say where it is: --peer mosn=PATH"
-            } else {
-                "scripts/peers.sh installs it"
-            };
-            missing.push((name.clone(), format!("no {}; {hint}", program.display())));
+            missing.push((name.clone(), format!("no {}; {}", program.display(), hint(name))));
         }
     }
+    let gateway = gateway(flags, bench)?;
     let folder = std::path::absolute(&flags.out).map_err(Trouble::doing("finding the folder of results"))?;
     let report = suite::run(&SuiteOptions {
         scenarios: scenarios(flags)?,
@@ -114,7 +118,8 @@ pub(super) fn run(flags: &RunFlags, bench: &Path, arguments: &[OsString]) -> Res
         time_max: flags.time_max,
         bench: Bench {
             program: bench.into(),
-            gateway: gateway(flags, bench)?,
+            gateway_help: help(bench, gateway.as_deref()),
+            gateway,
             gateway_flags: flags.gateway_flag.clone(),
             folder,
             load_core: flags.load_core,
@@ -122,9 +127,10 @@ pub(super) fn run(flags: &RunFlags, bench: &Path, arguments: &[OsString]) -> Res
         },
         journal: flags.out.join(RESULTS),
         command: command(arguments),
+        resume: flags.resume,
     })?;
     println!("{}", json!(report));
-    verdict(report.broken == 0 && report.measured > 0)
+    verdict(report.broken == 0 && report.measured + report.resumed > 0)
 }
 
 fn scenarios(flags: &RunFlags) -> Result<Vec<Scenario>, Trouble> {
@@ -132,8 +138,12 @@ fn scenarios(flags: &RunFlags) -> Result<Vec<Scenario>, Trouble> {
         "all" => Scenario::names().map(String::from).collect(),
         _ => vec![name.clone()],
     });
-    let changes =
-        Changes { duration: flags.duration, warmup: flags.warmup, connections_max: flags.connections_max };
+    let changes = Changes {
+        duration: flags.duration,
+        warmup: flags.warmup,
+        rest: flags.rest,
+        connections_max: flags.connections_max,
+    };
     all.map(|name| {
         let mut scenario = Scenario::find(&name)?;
         scenario.change(&changes);
@@ -152,6 +162,26 @@ fn gateway(flags: &RunFlags, bench: &Path) -> Result<Option<PathBuf>, Trouble> {
     Err(Trouble::Asked(format!("--gateway {}: no such program", program.display())))
 }
 
+/// How a peer that is missing can be had, or why it could not.
+fn hint(name: &str) -> String {
+    if name == "mosn" {
+        return "it cannot be had from package registries; say where it is: --peer mosn=PATH".into();
+    }
+    let why = std::fs::read_to_string(Path::new(PEERS).with_file_name(format!("{name}.why")));
+    why.map_or_else(
+        |_| "scripts/peers.sh installs it".into(),
+        |why| format!("scripts/peers.sh {name}: {}", why.trim()),
+    )
+}
+
+/// What the gateway says about its flags, if it does.
+fn help(bench: &Path, gateway: Option<&Path>) -> String {
+    let Some(gateway) = gateway else { return String::new() };
+    let arguments = ["run", "--help"].map(OsString::from);
+    let Ok(asked) = Spawned::start(bench, "the gateway", gateway, &arguments) else { return String::new() };
+    std::iter::from_fn(|| asked.next_line(HELP_MAX).ok()).map(|line| line + "\n").collect()
+}
+
 /// As one would type it.
 fn command(arguments: &[OsString]) -> String {
     let quoted = arguments.iter().map(|word| {
@@ -161,6 +191,8 @@ fn command(arguments: &[OsString]) -> String {
     std::iter::once("bowline-bench".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
+/// How long a line of the gateway's help is waited for.
+const HELP_MAX: Duration = Duration::from_secs(5);
 /// Where scripts/peers.sh puts them.
 const PEERS: &str = ".peers/bin";
 /// The raw results in their folder.

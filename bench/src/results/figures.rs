@@ -51,6 +51,8 @@ pub struct Row {
     pub counters: BTreeMap<String, f64>,
     /// What was started in its last round.
     pub commands: Vec<String>,
+    /// What its last good round says beside figures, each a sentence.
+    pub remarks: Vec<String>,
 }
 
 /// A figure of a measurement.
@@ -58,6 +60,10 @@ pub struct Row {
 #[allow(missing_docs)]
 pub enum Metric {
     SyscallsPerRequest,
+    InstructionsPerRequest,
+    FirstLevelMisses,
+    LastLevelMisses,
+    AllocationsPerRequest,
     CpuPerRequest,
     UserPerRequest,
     SystemPerRequest,
@@ -70,6 +76,8 @@ pub enum Metric {
     Max,
     WaitsPerRequest,
     Threads,
+    ThreadsChanged,
+    Moves,
     Descriptors,
     Pss,
     Anonymous,
@@ -92,8 +100,12 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order of a table.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 37] = [
         Self::SyscallsPerRequest,
+        Self::InstructionsPerRequest,
+        Self::FirstLevelMisses,
+        Self::LastLevelMisses,
+        Self::AllocationsPerRequest,
         Self::CpuPerRequest,
         Self::UserPerRequest,
         Self::SystemPerRequest,
@@ -106,6 +118,8 @@ impl Metric {
         Self::Max,
         Self::WaitsPerRequest,
         Self::Threads,
+        Self::ThreadsChanged,
+        Self::Moves,
         Self::Descriptors,
         Self::Pss,
         Self::Anonymous,
@@ -130,6 +144,10 @@ impl Metric {
     pub const fn label(self) -> &'static str {
         match self {
             Self::SyscallsPerRequest => "system calls/request",
+            Self::InstructionsPerRequest => "instructions/request",
+            Self::FirstLevelMisses => "first-level misses/request",
+            Self::LastLevelMisses => "last-level misses/request",
+            Self::AllocationsPerRequest => "allocations/request",
             Self::CpuPerRequest => "CPU us/request",
             Self::UserPerRequest => "user us",
             Self::SystemPerRequest => "system us",
@@ -142,6 +160,8 @@ impl Metric {
             Self::Max => "max ms",
             Self::WaitsPerRequest => "waits/request",
             Self::Threads => "threads",
+            Self::ThreadsChanged => "threads that came or went",
+            Self::Moves => "moves",
             Self::Descriptors => "descriptors",
             Self::Pss => "PSS MiB",
             Self::Anonymous => "anonymous MiB",
@@ -167,7 +187,10 @@ impl Metric {
     pub const fn digits(self) -> usize {
         match self {
             Self::RequestsPerSecond
+            | Self::InstructionsPerRequest
             | Self::Threads
+            | Self::ThreadsChanged
+            | Self::Moves
             | Self::Descriptors
             | Self::StalledAnswered
             | Self::StalledClosed
@@ -180,9 +203,22 @@ impl Metric {
             | Self::CpuPerConnection
             | Self::Pss
             | Self::Anonymous => 1,
+            Self::AllocationsPerRequest => 4,
             Self::P50 | Self::P99 | Self::P999 | Self::Max => 3,
             _ => 2,
         }
+    }
+
+    /// Whether it was counted by a program that slows everything down.
+    const fn is_counted(self) -> bool {
+        matches!(
+            self,
+            Self::SyscallsPerRequest
+                | Self::InstructionsPerRequest
+                | Self::FirstLevelMisses
+                | Self::LastLevelMisses
+                | Self::AllocationsPerRequest
+        )
     }
 
     /// Its value in one measurement, if it has one.
@@ -195,12 +231,16 @@ impl Metric {
         };
         let ms = |path: &str| number(path).map(|us| us / 1e3);
         let mib = |bytes: Option<f64>| bytes.map(|bytes| bytes / f64::from(1 << 20));
-        if self != Self::SyscallsPerRequest && number("/syscalls_per_request").is_some() {
-            // Counting them distorts everything else.
+        if self.is_counted() != is_count(result) {
+            // Counting distorts everything else.
             return None;
         }
         match self {
             Self::SyscallsPerRequest => number("/syscalls_per_request"),
+            Self::InstructionsPerRequest => number("/counted/instructions_per_request"),
+            Self::FirstLevelMisses => number("/counted/first_level_misses_per_request"),
+            Self::LastLevelMisses => number("/counted/last_level_misses_per_request"),
+            Self::AllocationsPerRequest => number("/counted/allocations_per_request"),
             Self::CpuPerRequest => own("us_per_request"),
             Self::UserPerRequest => own("user_us_per_request"),
             Self::SystemPerRequest => own("system_us_per_request"),
@@ -213,6 +253,8 @@ impl Metric {
             Self::Max => ms("/latency/max_us"),
             Self::WaitsPerRequest => own("waits_per_request"),
             Self::Threads => own("threads"),
+            Self::ThreadsChanged => own("threads_changed"),
+            Self::Moves => moves(record),
             Self::Descriptors => own("descriptors"),
             Self::Pss => mib(own("pss_bytes")),
             Self::Anonymous => mib(own("anonymous_bytes")),
@@ -236,6 +278,20 @@ impl Metric {
             Self::CpuPerConnection => number("/us_per_connection"),
         }
     }
+}
+
+/// How many connections moved while others carried more than their part: whatever counter of the target says so. Nothing if
+/// it counts no moves.
+fn moves(record: &MeasuredRecord) -> Option<f64> {
+    record.result["skew"].as_object()?;
+    let says = |name: &str| name.split('_').any(|word| word.starts_with("move"));
+    let moves = record.counters.iter().filter(|(name, _)| says(name));
+    moves.map(|(_, count)| *count).reduce(|a, b| a + b)
+}
+
+/// Whether system calls or instructions were counted, instead of CPU and latency.
+fn is_count(result: &Value) -> bool {
+    result["syscalls_per_request"].is_number() || result["counted"].is_object()
 }
 
 impl Figures {
@@ -286,6 +342,7 @@ impl Figures {
             window: measured.window.clone(),
             about: String::new(),
             connections: 0,
+            what: String::new(),
         })
     }
 
@@ -309,6 +366,7 @@ impl WindowFigures {
     pub fn headline(&self) -> Option<Metric> {
         let order = [
             Metric::SyscallsPerRequest,
+            Metric::InstructionsPerRequest,
             Metric::CpuPerRequest,
             Metric::BytesPerConnection,
             Metric::AfterAllToFirst,
@@ -322,9 +380,6 @@ impl Row {
     fn of(target: String, rounds: &[&MeasuredRecord]) -> Self {
         let good: Vec<_> = rounds.iter().copied().filter(|record| record.ok).collect();
         let bad = rounds.iter().filter(|record| !record.ok);
-        let reason = |record: &&MeasuredRecord| {
-            record.trouble.clone().unwrap_or_else(|| "an answer was lost or wrong".to_owned())
-        };
         let spread = |metric: Metric| {
             let values: Option<Vec<f64>> = good.iter().map(|record| metric.of(record)).collect();
             Some((metric, Spread::of(&values?)?))
@@ -333,10 +388,11 @@ impl Row {
             target,
             rounds: good.len(),
             disturbed: good.iter().filter(|record| record.disturbed).count(),
-            broken: bad.map(reason).collect(),
+            broken: bad.map(|record| record.why_broken()).collect(),
             metrics: Metric::ALL.into_iter().filter_map(spread).collect(),
             curve: curve(&good),
             counters: counters(&good),
+            remarks: good.last().map(|record| remarks(record)).unwrap_or_default(),
             commands: rounds.last().map(|record| record.commands.clone()).unwrap_or_default(),
         }
     }
@@ -346,7 +402,7 @@ impl Row {
 fn curve(rounds: &[&MeasuredRecord]) -> Vec<(f64, f64)> {
     let mut by_percentile: Vec<(f64, Vec<f64>)> = Vec::new();
     for record in rounds {
-        if record.result["syscalls_per_request"].is_number() {
+        if is_count(&record.result) {
             return Vec::new();
         }
         let points = record.result["latency_curve"].as_array().map_or(&[][..], Vec::as_slice);
@@ -360,6 +416,36 @@ fn curve(rounds: &[&MeasuredRecord]) -> Vec<(f64, f64)> {
     }
     let median = |(percentile, values): (f64, Vec<f64>)| Some((percentile, Spread::of(&values)?.median));
     by_percentile.into_iter().filter_map(median).collect()
+}
+
+/// Where busy connections were at home, how busy each program was then, and who allocated.
+fn remarks(record: &MeasuredRecord) -> Vec<String> {
+    let result = &record.result;
+    let mut remarks = Vec::new();
+    if let (Some(before), Some(after)) = (homes(&result["skew"]["before"]), homes(&result["skew"]["after"])) {
+        remarks.push(format!("busy connections at home on {before} before, {after} after"));
+    }
+    if record.scenario == "skew" {
+        let percent = |value: &Value| value.as_f64().map_or_else(|| "?".into(), |it| format!("{it:.0} %"));
+        let process = |at: usize| percent(&result["processes_cpu"][at]["core_percent"]);
+        let load = percent(&result["load_core_percent"]);
+        let (own, backend) = (process(0), process(record.processes));
+        remarks.push(format!("of a core: target {own}, backend {backend}, load generator {load}"));
+    }
+    if let Some(callers) = result["counted"]["allocated_by"].as_array().filter(|callers| !callers.is_empty())
+    {
+        let caller = |one: &Value| Some(format!("{} x `{}`", one[1].as_u64()?, one[0].as_str()?));
+        let answered = &result["counted"]["answered"];
+        let callers = callers.iter().filter_map(caller).collect::<Vec<_>>().join(", ");
+        remarks.push(format!("allocations over {answered} answers, most of them by: {callers}"));
+    }
+    remarks
+}
+
+/// `reactor 0: 100, reactor 1: 3`.
+fn homes(counts: &Value) -> Option<String> {
+    let counts = counts.as_object()?.iter();
+    Some(counts.map(|(reactor, count)| format!("reactor {reactor}: {count}")).collect::<Vec<_>>().join(", "))
 }
 
 fn counters(rounds: &[&MeasuredRecord]) -> BTreeMap<String, f64> {
@@ -409,6 +495,7 @@ pub(super) mod tests {
             command: "bowline-bench run".into(),
             started_unix_s: 0,
             gateway: None,
+            build: None,
         })
     }
 
@@ -418,6 +505,7 @@ pub(super) mod tests {
             window: name.into(),
             about: "something".into(),
             connections: 50,
+            what: String::new(),
         })
     }
 

@@ -42,13 +42,16 @@ pub struct Verdict {
     pub what: &'static str,
     /// The figure and what it must not exceed, if both were measured.
     pub measured: Option<(f64, f64)>,
+    /// The figure must be at least that, instead.
+    pub at_least: bool,
     /// Whether it holds.
     pub reached: bool,
 }
 
 /// All goals that these figures can say something about, and those that they cannot.
 pub fn verdicts(figures: &Figures) -> Vec<Verdict> {
-    GOALS.iter().map(|goal| verdict(goal, figures)).chain([growth(figures)]).collect()
+    let all = GOALS.iter().map(|goal| verdict(goal, figures));
+    all.chain([growth(figures), instruction_growth(figures), moves(figures)]).collect()
 }
 
 fn verdict(goal: &Goal, figures: &Figures) -> Verdict {
@@ -70,6 +73,7 @@ fn verdict(goal: &Goal, figures: &Figures) -> Verdict {
         id: goal.id,
         what: goal.what,
         measured: compared.map(|(own, limit, _)| (own, limit)),
+        at_least: false,
         reached: compared.is_some_and(|(_, _, reached)| reached),
     }
 }
@@ -85,7 +89,35 @@ fn growth(figures: &Figures) -> Verdict {
         id: "L2",
         what: "raw: growth of CPU per request from 1,000 to 17,000 connections, to the floor's + 0.05",
         measured,
+        at_least: false,
         reached,
+    }
+}
+
+/// L2: instructions per request hardly grow with the number of connections.
+fn instruction_growth(figures: &Figures) -> Verdict {
+    let instructions = |window| {
+        figures.find("instructions", window, "raw", Metric::InstructionsPerRequest).map(|s| s.median)
+    };
+    let growth = instructions("9000").zip(instructions("1000")).map(|(many, few)| many / few.max(1.0));
+    Verdict {
+        id: "L2",
+        what: "raw: growth of user instructions per request from 1,000 to 9,000 connections",
+        measured: growth.map(|growth| (growth, 1.05)),
+        at_least: false,
+        reached: growth.is_some_and(|growth| growth < 1.05),
+    }
+}
+
+/// L1: the number of moves is shown; without one nothing was placed anew.
+fn moves(figures: &Figures) -> Verdict {
+    let moves = figures.find("skew", "skew", "raw", Metric::Moves).map(|spread| spread.median);
+    Verdict {
+        id: "L1",
+        what: "raw: connections that moved while skewed",
+        measured: moves.map(|moves| (moves, 1.0)),
+        at_least: true,
+        reached: moves.is_some_and(|moves| moves >= 1.0),
     }
 }
 
@@ -115,6 +147,8 @@ const RAW: &[&str] = &["raw"];
 const TOKIO: &[&str] = &["tokio"];
 const FLOOR: &[&str] = &["relay-epoll"];
 const TOKIO_FLOOR: &[&str] = &["relay-tokio", "relay-tokio-multi"];
+/// Nothing that each request needs: what S1 allows where connections are stolen, and connections are stolen in these windows.
+const ALLOCATIONS_NONE: f64 = 0.01;
 /// 100,000 connections of 256 bytes and 6 processes of 4 MB.
 const M6_PSS_MIB: f64 = (100_000.0 * 256.0 + 6.0 * 4e6) / 1_048_576.0;
 
@@ -123,6 +157,12 @@ const GOALS: &[Goal] = &[
         "M1",
         "raw: bytes per idle Bolt connection",
         of("idle", "bolt", RAW, Metric::BytesPerConnection),
+        Limit::Number(256.0),
+    ),
+    goal(
+        "M1",
+        "raw: the same while /connections is asked for each second",
+        of("idle", "bolt-polled", RAW, Metric::BytesPerConnection),
         Limit::Number(256.0),
     ),
     goal(
@@ -203,6 +243,12 @@ const GOALS: &[Goal] = &[
         cpu("c2", RAW),
         Limit::BeyondSpread(cpu("c2", TOKIO)),
     ),
+    goal(
+        "C2",
+        "raw not above tokio mode in all CPU beyond the spread",
+        of("small_rpc", "c2", RAW, Metric::TotalPerRequest),
+        Limit::BeyondSpread(of("small_rpc", "c2", TOKIO, Metric::TotalPerRequest)),
+    ),
     goal("C3", "raw to 1.15 x epoll relay", cpu("c3", RAW), Limit::Times(1.15, cpu("c3", FLOOR))),
     goal(
         "C3",
@@ -247,6 +293,18 @@ const GOALS: &[Goal] = &[
         Limit::Times(1.1, of("heartbeats", "h1", FLOOR, Metric::CpuPerRequest)),
     ),
     goal(
+        "H1",
+        "a heartbeat, raw: allocations",
+        of("instructions", "h1", RAW, Metric::AllocationsPerRequest),
+        Limit::Number(ALLOCATIONS_NONE),
+    ),
+    goal(
+        "L1",
+        "at twice the load, raw: p99 with skew to 1.3 x that of the even load",
+        of("skew", "skew-busy", RAW, Metric::P99),
+        Limit::Times(1.3, of("skew", "even-busy", RAW, Metric::P99)),
+    ),
+    goal(
         "L1",
         "raw: p99 with skew to 1.3 x that of the even load",
         of("skew", "skew", RAW, Metric::P99),
@@ -258,6 +316,36 @@ const GOALS: &[Goal] = &[
         of("partial_load", "step", RAW, Metric::P999),
         Limit::Number(5.0),
     ),
+    goal(
+        "S1",
+        "C1, raw: allocations per request",
+        of("instructions", "c1", RAW, Metric::AllocationsPerRequest),
+        Limit::Number(ALLOCATIONS_NONE),
+    ),
+    goal(
+        "S1",
+        "3,000 connections, raw: allocations per request",
+        of("instructions", "c3", RAW, Metric::AllocationsPerRequest),
+        Limit::Number(ALLOCATIONS_NONE),
+    ),
+    goal(
+        "S1",
+        "C1, raw: threads that came or went",
+        of("small_rpc", "c1", RAW, Metric::ThreadsChanged),
+        Limit::Number(0.0),
+    ),
+    goal(
+        "S1",
+        "C2, raw: threads that came or went",
+        of("small_rpc", "c2", RAW, Metric::ThreadsChanged),
+        Limit::Number(0.0),
+    ),
+    goal(
+        "S1",
+        "C3, raw: threads that came or went",
+        of("small_rpc", "c3", RAW, Metric::ThreadsChanged),
+        Limit::Number(0.0),
+    ),
 ];
 
 #[cfg(test)]
@@ -267,6 +355,7 @@ mod tests {
     use crate::results::figures::tests::run;
     use crate::results::figures::tests::window;
     use crate::scenario::file::Scenario;
+    use crate::scenario::record::MeasuredRecord;
     use crate::scenario::record::Record;
 
     fn of_c1(figures: &Figures) -> Vec<(bool, Option<(f64, f64)>)> {
@@ -295,6 +384,48 @@ mod tests {
         let verdicts = verdicts(&figures);
         let beyond = verdicts.iter().find(|verdict| verdict.id == "C3" && verdict.what.contains("spread"));
         assert!(beyond.is_some_and(|verdict| verdict.reached && verdict.measured == Some((11.0, 10.0))));
+    }
+
+    fn counted(window: &str, instructions: f64) -> Record {
+        let result = serde_json::json!({ "counted": {
+            "instructions_per_request": instructions, "allocations_per_request": 0.02,
+        } });
+        let base = measured(window, "raw", 0, 1.0);
+        Record::Measured(MeasuredRecord { scenario: "instructions".into(), result, ..base })
+    }
+
+    #[test]
+    fn instructions_may_grow_by_less_than_five_percent() {
+        let growth = |many: f64| {
+            let figures = Figures::of(&[run(), counted("1000", 1_000.0), counted("9000", many)]);
+            instruction_growth(&figures)
+        };
+        assert!(growth(1_049.0).reached && !growth(1_050.0).reached);
+        assert_eq!(instruction_growth(&Figures::default()).measured, None);
+        let figures = Figures::of(&[run(), counted("c1", 1.0)]);
+        let allocations = verdicts(&figures).into_iter().find(|it| it.what.starts_with("C1, raw: alloc"));
+        let allocations = allocations.expect("it is a goal");
+        assert!(!allocations.reached && allocations.measured == Some((0.02, 0.01)));
+    }
+
+    #[test]
+    fn moves_are_shown_and_none_is_a_miss() {
+        let skewed = |counter: &str| {
+            let result =
+                serde_json::json!({ "skew": { "before": { "0": 100 }, "after": { "0": 50, "1": 50 } } });
+            let counters = std::collections::BTreeMap::from([(counter.to_owned(), 12.0)]);
+            let base = measured("skew", "raw", 0, 1.0);
+            let record = MeasuredRecord { scenario: "skew".into(), result, counters, ..base };
+            Figures::of(&[run(), Record::Measured(record)])
+        };
+        let figures = skewed("bowline_moves_total");
+        assert!(matches!(moves(&figures), Verdict { measured: Some((12.0, 1.0)), reached: true, .. }));
+        let remarks = &figures.windows[0].rows[0].remarks;
+        assert_eq!(
+            remarks[0],
+            "busy connections at home on reactor 0: 100 before, reactor 0: 50, reactor 1: 50 after"
+        );
+        assert_eq!(moves(&skewed("bowline_requests_total")).measured, None, "nothing counts them");
     }
 
     #[test]

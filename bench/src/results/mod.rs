@@ -7,6 +7,10 @@ pub mod goals;
 
 pub mod picture;
 
+pub mod published;
+
+pub mod commands;
+
 pub mod page;
 
 pub mod capacity;

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use crate::results::commands;
 use crate::results::figures::Figures;
 use crate::results::figures::Metric;
 use crate::results::figures::Row;
@@ -12,6 +13,9 @@ use crate::results::goals::Verdict;
 use crate::results::picture;
 use crate::results::picture::Axes;
 use crate::results::picture::Line;
+use crate::results::published;
+use crate::scenario::peer;
+use crate::scenario::peer::Peer;
 use crate::stats::Spread;
 use crate::trouble::Trouble;
 
@@ -32,7 +36,9 @@ pub fn page(figures: &Figures) -> Result<Page, Trouble> {
                   not count. Targets were interleaved; rounds in which other processes took more than 12 % of a core \
                   were taken again.\n\n";
     page.text += &runs(figures);
-    page.text += &verdict_table(&goals::verdicts(figures));
+    let verdicts = goals::verdicts(figures);
+    page.text += &verdict_table(&verdicts);
+    page.text += &not_reached(&verdicts);
     let mut scenario = "";
     for window in &figures.windows {
         if window.window.scenario != scenario {
@@ -42,8 +48,11 @@ pub fn page(figures: &Figures) -> Result<Page, Trouble> {
         page.window(window)?;
     }
     page.scale(figures)?;
+    page.text += &published::mosn()?;
+    page.text += &absent(figures);
     page.text += &skipped(figures);
-    page.text += &commands(figures);
+    page.text += REPEAT;
+    page.text += &commands::section(figures);
     Ok(page)
 }
 
@@ -122,11 +131,11 @@ fn runs(figures: &Figures) -> String {
         let _ = writeln!(
             text,
             "- `{}`\n  on {}, {} processors, {:.1} GiB, Linux {}, {} open files, load {} before it{}",
-            run.command,
+            commands::portable(&run.command),
             machine.processor,
             machine.cores,
             machine.memory_bytes as f64 / f64::from(1 << 30),
-            machine.kernel,
+            machine.kernel.split('-').next().unwrap_or_default(),
             machine.descriptors,
             machine.load,
             run.gateway.as_ref().map_or_else(String::new, |gateway| format!("; gateway `{gateway}`"))
@@ -137,10 +146,11 @@ fn runs(figures: &Figures) -> String {
 
 fn verdict_table(verdicts: &[Verdict]) -> String {
     let mut text = "## Targets\n\n| # | what | figure | at most | |\n|---|---|---|---|---|\n".to_owned();
-    for Verdict { id, what, measured, reached } in verdicts {
+    for Verdict { id, what, measured, at_least, reached } in verdicts {
         let Some((own, limit)) = measured else { continue };
         let word = if *reached { "reached" } else { "**missed**" };
-        let _ = writeln!(text, "| {id} | {what} | {own:.3} | {limit:.3} | {word} |");
+        let least = if *at_least { "at least " } else { "" };
+        let _ = writeln!(text, "| {id} | {what} | {own:.3} | {least}{limit:.3} | {word} |");
     }
     let open: Vec<_> = verdicts.iter().filter(|verdict| verdict.measured.is_none()).collect();
     if !open.is_empty() {
@@ -148,6 +158,21 @@ fn verdict_table(verdicts: &[Verdict]) -> String {
         let _ = write!(text, "\nNot measured here: {}.\n", names.join("; "));
     }
     text + "\n"
+}
+
+/// What was missed, by how much.
+fn not_reached(verdicts: &[Verdict]) -> String {
+    let missed = verdicts.iter().filter(|verdict| !verdict.reached);
+    let lines = missed.filter_map(|Verdict { id, what, measured, at_least, .. }| {
+        let (own, limit) = (*measured)?;
+        let than = if *at_least { "too few" } else { "too much" };
+        Some(format!("- {id}, {what}: {own:.3} against {limit:.3}, {:.3} {than}\n", (own - limit).abs()))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("## Not reached\n\n{lines}\n`docs/performance.md` says what is known about why.\n\n")
 }
 
 fn table(window: &WindowFigures) -> String {
@@ -193,7 +218,10 @@ fn notes(window: &WindowFigures) -> String {
     let mut text = String::new();
     for row in &window.rows {
         for why in &row.broken {
-            let _ = writeln!(text, "- {} broke: {why}", row.target);
+            let _ = writeln!(text, "- {} broke: {}", row.target, commands::portable(why));
+        }
+        for remark in &row.remarks {
+            let _ = writeln!(text, "- {}: {remark}", row.target);
         }
         let moved =
             row.counters.iter().filter(|(name, _)| SHOWN_COUNTERS.iter().any(|one| name.contains(one)));
@@ -231,25 +259,38 @@ fn skipped(figures: &Figures) -> String {
     if figures.skipped.is_empty() {
         return String::new();
     }
-    let lines = figures.skipped.iter().map(|skipped| format!("- {}: {}\n", skipped.what, skipped.why));
+    let lines = figures
+        .skipped
+        .iter()
+        .map(|skipped| format!("- {}: {}\n", skipped.what, commands::portable(&skipped.why)));
     format!("## Left out\n\n{}\n", lines.collect::<String>())
 }
 
-fn commands(figures: &Figures) -> String {
-    let mut text = "## Commands\n\nWhat each window started, in its last round.\n\n".to_owned();
-    for window in &figures.windows {
-        for row in window.rows.iter().filter(|row| !row.commands.is_empty()) {
-            let about = &window.window;
-            let _ = write!(text, "{} {} {}:\n\n", about.scenario, about.window, row.target);
-            row.commands.iter().for_each(|command| {
-                let _ = writeln!(text, "    {command}");
-            });
-            text.push('\n');
-        }
+/// Proxies that have no figure here, with the reason.
+fn absent(figures: &Figures) -> String {
+    let measured = |name: &str| {
+        let mut rows = figures.windows.iter().flat_map(|window| &window.rows);
+        let peers = Peer::named(name).unwrap_or_default();
+        rows.any(|row| peers.iter().any(|peer| peer.name() == row.target))
+    };
+    let skipped = |name: &str| figures.skipped.iter().find(|skipped| skipped.what == name);
+    let mut text = String::new();
+    for name in Peer::names().into_iter().filter(|name| !measured(name)) {
+        let why = skipped(name).map_or("it was not asked for: --peer", |skipped| &skipped.why);
+        let _ = writeln!(text, "- {name}: {}", commands::portable(why));
     }
-    text
+    for (name, why) in peer::ABSENT {
+        let _ = writeln!(text, "- {name}: {why}");
+    }
+    format!("## Proxies without a figure here\n\n{text}\n")
 }
 
+/// How a reader gets figures of his own.
+const REPEAT: &str = "## How to repeat\n\n    scripts/bench.sh\n\n\
+    builds, fetches the peers, runs every scenario (about an hour on two processors with nothing else to do) and writes the \
+    report; `scripts/bench.sh --resume` goes on after it was cut off. This page is then made by\n\n    \
+    target/release/bowline-bench report bench-results --to bench\n\n\
+    `bench/README.md` says how each figure is taken.\n\n";
 /// Counters that explain a figure.
 const SHOWN_COUNTERS: [&str; 2] = ["move", "stole"];
 /// Where the maximum is drawn: behind the last percentile that a curve has.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::scenario::count::Counting;
 use crate::trouble::Trouble;
 
 /// Windows that belong together.
@@ -34,6 +35,8 @@ pub struct Window {
     pub processes: usize,
     /// Further flags of the gateway.
     pub gateway_flags: Vec<String>,
+    /// Further ones that it gets only if its help knows them; what is measured without them is said.
+    pub gateway_flags_if_known: Vec<String>,
     /// The gateway's admin interface is needed.
     pub admin: bool,
     /// Peers that relay TCP take part.
@@ -42,6 +45,8 @@ pub struct Window {
     pub targets: Option<Vec<String>>,
     /// At least so many rounds.
     pub rounds_min: usize,
+    /// At most so many: of what hardly differs from round to round.
+    pub rounds_max: usize,
 }
 
 /// What is done in a window.
@@ -53,6 +58,8 @@ pub enum What {
     Memory {
         /// Idle ones.
         connections: usize,
+        /// How long the list of connections is asked for each second while memory is read.
+        polled: Option<Duration>,
     },
     /// Memory after many connections came and went.
     Churn {
@@ -89,8 +96,8 @@ pub struct Load {
     pub heartbeat_every: Option<u32>,
     /// Of 100 connections and of 100 requests.
     pub skew: Option<(u32, u32)>,
-    /// Counts system calls instead of CPU.
-    pub syscalls: bool,
+    /// Counts something instead of CPU.
+    pub counting: Option<Counting>,
     /// So many addresses to connect from.
     pub sources: usize,
     /// Processes of the load generator.
@@ -117,6 +124,8 @@ pub struct Changes {
     pub duration: Option<Duration>,
     /// Before it.
     pub warmup: Option<Duration>,
+    /// How long memory may take to be given back.
+    pub rest: Option<Duration>,
     /// No more connections than that.
     pub connections_max: Option<usize>,
 }
@@ -168,18 +177,26 @@ impl What {
     pub fn connections(&self) -> usize {
         match self {
             Self::Load(load) => load.connections,
-            Self::Memory { connections } | Self::Churn { connections, .. } => *connections,
+            Self::Memory { connections, .. } | Self::Churn { connections, .. } => *connections,
             Self::SlowReaders { load, stalled, .. } => load.connections + stalled,
         }
+    }
+
+    /// Whether the target must run below valgrind.
+    pub fn counts_instructions(&self) -> bool {
+        matches!(self, Self::Load(load) if load.counting == Some(Counting::Instructions))
     }
 
     fn change(&mut self, changes: &Changes) {
         let connections_max = changes.connections_max.unwrap_or(usize::MAX);
         match self {
             Self::Load(load) => load.change(changes),
-            Self::Memory { connections } => *connections = (*connections).min(connections_max),
+            Self::Memory { connections, polled } => {
+                *connections = (*connections).min(connections_max);
+                *polled = polled.map(|duration| changes.duration.unwrap_or(duration));
+            }
             Self::Churn { connections, total, rest } => {
-                *rest = changes.duration.map_or(*rest, |duration| duration * 6);
+                *rest = changes.rest.unwrap_or(*rest);
                 let cycles = total.div_ceil(*connections);
                 *connections = (*connections).min(connections_max);
                 *total = (*total).min(cycles * *connections);
@@ -238,6 +255,8 @@ struct WindowText {
     #[serde(default)]
     syscalls: bool,
     #[serde(default)]
+    instructions: bool,
+    #[serde(default)]
     sources: usize,
     #[serde(default = "one")]
     load_processes: usize,
@@ -245,7 +264,10 @@ struct WindowText {
     warmup_seconds: f64,
     #[serde(default = "default_seconds")]
     seconds: f64,
+    polled_seconds: Option<f64>,
     total: Option<usize>,
+    #[serde(default = "default_rest_seconds")]
+    rest_seconds: f64,
     stalled: Option<usize>,
     stalled_bytes: Option<usize>,
     #[serde(default = "one")]
@@ -253,12 +275,16 @@ struct WindowText {
     #[serde(default)]
     gateway_flags: Vec<String>,
     #[serde(default)]
+    gateway_flags_if_known: Vec<String>,
+    #[serde(default)]
     admin: bool,
     #[serde(default)]
     peers: bool,
     targets: Option<Vec<String>>,
     #[serde(default = "one")]
     rounds: usize,
+    #[serde(default = "default_rounds_max")]
+    rounds_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -279,12 +305,22 @@ const fn one() -> usize {
     1
 }
 
+const fn default_rounds_max() -> usize {
+    ROUNDS_MAX
+}
+
+/// With the scenarios' own, what makes all of them fit into an hour.
 const fn default_warmup_seconds() -> f64 {
-    2.0
+    1.0
 }
 
 const fn default_seconds() -> f64 {
-    10.0
+    3.0
+}
+
+/// As long as M5 gives it.
+const fn default_rest_seconds() -> f64 {
+    60.0
 }
 
 impl WindowText {
@@ -292,13 +328,25 @@ impl WindowText {
         within("connections", self.connections, 1_000_000)?;
         within("processes", self.processes, 64)?;
         within("rounds", self.rounds, ROUNDS_MAX)?;
+        within("rounds_max", self.rounds_max, ROUNDS_MAX)?;
         let what = match self.what {
             WhatText::Load => What::Load(self.load()?),
-            WhatText::Memory => What::Memory { connections: self.connections },
+            WhatText::Memory => {
+                let polled =
+                    self.polled_seconds.map(|length| seconds("polled_seconds", length)).transpose()?;
+                if polled.is_some() && !self.admin {
+                    return Err("polled_seconds needs admin = true".into());
+                }
+                What::Memory { connections: self.connections, polled }
+            }
             WhatText::Churn => {
                 let total = self.total.ok_or("total is missing")?;
                 let total = within("total", total, 10_000_000)?;
-                What::Churn { connections: self.connections, total, rest: CHURN_REST }
+                What::Churn {
+                    connections: self.connections,
+                    total,
+                    rest: seconds("rest_seconds", self.rest_seconds)?,
+                }
             }
             WhatText::SlowReaders => What::SlowReaders {
                 load: self.load()?,
@@ -316,10 +364,12 @@ impl WindowText {
             what,
             processes: self.processes,
             gateway_flags: self.gateway_flags,
+            gateway_flags_if_known: self.gateway_flags_if_known,
             admin: self.admin,
             peers: self.peers,
             targets: self.targets,
             rounds_min: self.rounds,
+            rounds_max: self.rounds_max,
         })
     }
 
@@ -334,6 +384,12 @@ impl WindowText {
             (Some(connections @ 1..=99), Some(requests @ 1..=100)) => Some((connections, requests)),
             _ => return Err("skew_connections (1 to 99) and skew_requests (1 to 100) go together".into()),
         };
+        let counting = match (self.syscalls, self.instructions) {
+            (false, false) => None,
+            (true, false) => Some(Counting::Syscalls),
+            (false, true) => Some(Counting::Instructions),
+            (true, true) => return Err("either syscalls or instructions".into()),
+        };
         Ok(Load {
             connections: self.connections,
             order,
@@ -341,7 +397,7 @@ impl WindowText {
             heartbeats: self.heartbeats,
             heartbeat_every: self.heartbeat_every,
             skew,
-            syscalls: self.syscalls,
+            counting,
             sources: self.sources.min(SOURCES_MAX),
             processes: within("load_processes", self.load_processes, 64)?,
             warmup: seconds("warmup_seconds", self.warmup_seconds)?,
@@ -361,8 +417,6 @@ fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
     Err(format!("{name}: 0 to {SECONDS_MAX}"))
 }
 
-/// As long as M5 gives it; a run with another duration waits six times that instead.
-const CHURN_REST: Duration = Duration::from_secs(60);
 /// Most rounds of a window.
 pub const ROUNDS_MAX: usize = 100;
 const SECONDS_MAX: f64 = 3_600.0;
@@ -370,9 +424,10 @@ const RATE_MAX: f64 = 10_000_000.0;
 const SOURCES_MAX: usize = 200;
 
 /// The suite's own, in the order in which `all` runs them.
-const OWN: [(&str, &str); 10] = [
+const OWN: [(&str, &str); 11] = [
     ("small_rpc", include_str!("../../scenarios/small_rpc.toml")),
     ("syscalls", include_str!("../../scenarios/syscalls.toml")),
+    ("instructions", include_str!("../../scenarios/instructions.toml")),
     ("partial_load", include_str!("../../scenarios/partial_load.toml")),
     ("idle", include_str!("../../scenarios/idle.toml")),
     ("heartbeats", include_str!("../../scenarios/heartbeats.toml")),
@@ -423,6 +478,11 @@ mod tests {
             ("connections = 1\nrate = -1", "a rate above 0"),
             ("connections = 1\nrate = 1\nskew_requests = 90", "go together"),
             ("connections = 1\nrate = 1\nseconds = 1e9", "seconds: 0 to"),
+            (
+                "connections = 1\nrate = 1\nsyscalls = true\ninstructions = true",
+                "either syscalls or instructions",
+            ),
+            ("connections = 1\nwhat = \"memory\"\npolled_seconds = 1", "needs admin"),
             ("connections = 1\nwhat = \"churn\"", "total is missing"),
             ("connections = 1\nwhat = \"slow_readers\"\nrate = 1", "stalled is missing"),
         ] {
@@ -437,9 +497,14 @@ mod tests {
     fn a_short_run_keeps_what_a_scenario_is_about() {
         let mut scenario = Scenario::find("churn").expect("it is there");
         let short = Duration::from_millis(100);
-        let changes = Changes { duration: Some(short), warmup: Some(short), connections_max: Some(100) };
+        let changes = Changes {
+            duration: Some(short),
+            warmup: Some(short),
+            rest: Some(short),
+            connections_max: Some(100),
+        };
         scenario.change(&changes);
-        assert_eq!(scenario.windows[0].what, What::Churn { connections: 100, total: 1_400, rest: short * 6 });
+        assert_eq!(scenario.windows[0].what, What::Churn { connections: 100, total: 1_400, rest: short });
         let mut scenario = Scenario::find("partial_load").expect("it is there");
         scenario.change(&Changes { duration: Some(Duration::from_secs(1)), ..changes });
         let durations = scenario.windows.iter().map(|window| match &window.what {

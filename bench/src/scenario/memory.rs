@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::admin;
 use crate::fleet::Fleet;
 use crate::fleet::FleetOptions;
 use crate::host;
@@ -36,6 +38,8 @@ pub struct IdleOptions {
     pub shape: ShapeOptions,
     /// How long answers are waited for.
     pub grace: Duration,
+    /// Where the list of connections is asked for each second, and for how long, while memory is read.
+    pub polled: Option<(SocketAddr, Duration)>,
 }
 
 /// What idle connections took.
@@ -59,6 +63,8 @@ pub struct IdleReport {
     pub kernel_slab_bytes_per_connection: f64,
     /// What the kernel's TCP buffers hold with all connections idle.
     pub kernel_tcp_bytes_idle: u64,
+    /// How often the list of connections was asked for while memory was read.
+    pub polls: usize,
     /// The counts.
     pub tally: Tally,
 }
@@ -78,17 +84,21 @@ pub fn idle(options: &IdleOptions) -> Result<IdleReport, Trouble> {
     let mut fleet = fleet(options.to, options.connections, &options.shape)?;
     fleet.connect()?;
     once_each(&mut fleet, options.grace)?;
-    let idle = settled(options.pid)?;
+    let (idle, polls) = match options.polled {
+        None => (settled(options.pid)?, 0),
+        Some((admin, duration)) => while_polled(options.pid, admin, duration)?,
+    };
     let kernel_idle = host::kernel_memory()?;
     once_each(&mut fleet, options.grace)?;
     let after = host::memory_of_tree(options.pid)?;
     fleet.drain(options.grace)?;
-    Ok(idle_report(
+    let report = idle_report(
         options.connections,
         [before, idle, after],
         [kernel_before, kernel_idle],
         fleet.verifier.tally.clone(),
-    ))
+    );
+    Ok(IdleReport { polls, ..report })
 }
 
 fn idle_report(
@@ -107,6 +117,7 @@ fn idle_report(
         pss_bytes_idle: idle.pss_bytes,
         kernel_slab_bytes_per_connection: per(kernel_before.slab_bytes, kernel_idle.slab_bytes, connections),
         kernel_tcp_bytes_idle: kernel_idle.tcp_bytes,
+        polls: 0,
         tally,
     }
 }
@@ -181,6 +192,7 @@ pub fn memory(bench: &Path, options: &MemoryOptions) -> Result<MemoryReport, Tro
         warm_connections: options.warm_connections,
         shape: options.shape.clone(),
         grace: options.grace,
+        polled: None,
     };
     let limit = options.warm_connections_max.to_string();
     measure(bench, &recipe, &mut |upstream, size| {
@@ -203,6 +215,9 @@ pub struct MemoryRecipe {
     pub shape: ShapeOptions,
     /// How long answers are waited for.
     pub grace: Duration,
+    /// How long the list of connections is asked for each second while memory is read; what is measured then needs an admin
+    /// interface.
+    pub polled: Option<Duration>,
 }
 
 /// What a process is configured for.
@@ -228,12 +243,20 @@ pub fn measure(
     let baseline = baseline(options, start(backend.address, ProcessSize::Few)?)?;
     let running = start(backend.address, ProcessSize::Default)?;
     settled(running.pid())?;
+    let polled = match (options.polled, running.admin) {
+        (None, _) => None,
+        (Some(duration), Some(admin)) => Some((admin, duration)),
+        (Some(_), None) => {
+            return Err(Trouble::Broken(format!("{} has no admin interface to ask", options.name)));
+        }
+    };
     let idle = idle(&IdleOptions {
         to: running.address,
         connections: options.connections,
         pid: running.pid(),
         shape: options.shape.clone(),
         grace: options.grace,
+        polled,
     })?;
     running.stop()?;
     backend.stop()?;
@@ -309,6 +332,25 @@ pub(super) fn wait_for_descriptors(pid: u32, expected: usize) -> Result<(), Trou
     )))
 }
 
+/// The most memory that a process had while its list of connections was asked for each second; and how often it was.
+fn while_polled(pid: u32, admin: SocketAddr, duration: Duration) -> Result<(Memory, usize), Trouble> {
+    let deadline = Instant::now() + duration;
+    let (mut most, mut polls) = (Memory::default(), 0);
+    loop {
+        if admin::connections_shown(admin)? == 0 {
+            return Err(Trouble::Broken("the list of connections is empty while there are some".into()));
+        }
+        polls += 1;
+        let memory = host::memory_of_tree(pid)?;
+        most.anonymous_bytes = most.anonymous_bytes.max(memory.anonymous_bytes);
+        most.pss_bytes = most.pss_bytes.max(memory.pss_bytes);
+        if Instant::now() + POLL_EVERY > deadline {
+            return Ok((most, polls));
+        }
+        thread::sleep(POLL_EVERY);
+    }
+}
+
 /// The memory of a process once it has stopped working: two samples with the same memory and hardly any CPU between them.
 pub(super) fn settled(pid: u32) -> Result<Memory, Trouble> {
     let sample = || Ok((host::memory_of_tree(pid)?, host::cpu_of_tree(pid)?.ns));
@@ -357,6 +399,7 @@ const UPSTREAMS_SPARE: usize = 8;
 const BACKEND_SECONDS_MAX: u64 = 600;
 const WARM_MAX: Duration = Duration::from_secs(60);
 const EACH_MAX: Duration = Duration::from_secs(60);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 const SETTLE_STEP: Duration = Duration::from_millis(250);
 const SETTLE_STEPS_MAX: usize = 40;
 const SETTLED_CPU_NS_MAX: u64 = 5_000_000;

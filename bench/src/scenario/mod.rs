@@ -6,6 +6,10 @@ pub mod programs;
 
 pub mod syscalls;
 
+pub mod instructions;
+
+pub mod count;
+
 pub mod spread_load;
 
 pub mod memory;
@@ -18,11 +22,15 @@ pub mod stalled;
 
 pub mod file;
 
+pub mod estimate;
+
 pub mod peer;
 
 pub mod target;
 
 pub mod record;
+
+pub mod resume;
 
 pub mod window;
 

@@ -114,6 +114,9 @@ impl Peer {
     }
 }
 
+/// Proxies that are asked for and take no part in any window, with the reason.
+pub const ABSENT: [(&str, &str); 1] =
+    [("h2o", "it relays no TCP, and speaks no Bolt; it is for scenarios of HTTP/1.1 and HTTP/2")];
 const BY_NAME: [(&str, &[Peer]); 6] = [
     ("nginx", &[Peer::Nginx]),
     ("haproxy", &[Peer::Haproxy]),

@@ -40,6 +40,9 @@ pub struct RunRecord {
     pub started_unix_s: u64,
     /// `bowline version`, if there is a gateway.
     pub gateway: Option<String>,
+    /// What tells its programs from those of another build.
+    #[serde(default)]
+    pub build: Option<String>,
 }
 
 /// What a window is about.
@@ -53,6 +56,9 @@ pub struct WindowRecord {
     pub about: String,
     /// Connections at a time.
     pub connections: usize,
+    /// All that it does, for programs: rounds of windows that differ here are not of the same window.
+    #[serde(default)]
+    pub what: String,
 }
 
 /// One measurement of one target.
@@ -84,6 +90,34 @@ pub struct MeasuredRecord {
     /// What was found; its form depends on the window.
     pub result: Value,
 }
+
+impl MeasuredRecord {
+    /// Why this round does not count: what went wrong, or how many answers did in which way.
+    pub fn why_broken(&self) -> String {
+        if let Some(trouble) = &self.trouble {
+            return trouble.clone();
+        }
+        let mut counts = Vec::new();
+        for tally in ["/tally", "/idle/tally", "/baseline_tally"].map(|path| self.result.pointer(path)) {
+            let tally = tally.and_then(Value::as_object);
+            counts.extend(tally.into_iter().flatten().filter_map(|(name, count)| wrong(name, count)));
+        }
+        if counts.is_empty() { "an answer was lost or wrong".into() } else { counts.join(", ") }
+    }
+}
+
+/// A count that must be zero and is not; refusals are told by their status, of which 4 says that a server is too busy.
+fn wrong(name: &str, count: &Value) -> Option<String> {
+    let is_wrong = match count {
+        Value::Number(number) => number.as_u64() != Some(0) && !HARMLESS.contains(&name),
+        Value::Object(by_status) => !by_status.is_empty(),
+        _ => false,
+    };
+    is_wrong.then(|| format!("{name} {count}"))
+}
+
+/// Counts that a run in which all is right has too.
+const HARMLESS: [&str; 4] = ["sent", "answered", "heartbeats_sent", "heartbeats_answered"];
 
 /// Something that was left out, with the reason.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -132,4 +166,43 @@ pub fn read(path: &Path) -> Result<Vec<Record>, Trouble> {
         }
     }
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(result: Value, trouble: Option<&str>) -> MeasuredRecord {
+        MeasuredRecord {
+            scenario: "s".into(),
+            window: "w".into(),
+            target: "raw".into(),
+            round: 0,
+            attempt: 0,
+            disturbed: false,
+            ok: false,
+            trouble: trouble.map(String::from),
+            processes: 1,
+            commands: Vec::new(),
+            counters: BTreeMap::new(),
+            result,
+        }
+    }
+
+    #[test]
+    fn a_round_that_does_not_count_says_why() {
+        let tally = json!({ "sent": 9, "answered": 5, "lost": 1, "corrupted": 0, "refused": { "4": 3 } });
+        let why = record(json!({ "tally": tally }), None).why_broken();
+        assert_eq!(why, "lost 1, refused {\"4\":3}");
+        assert_eq!(record(json!({ "idle": { "tally": { "lost": 2 } } }), None).why_broken(), "lost 2");
+        assert_eq!(record(json!({}), Some("raw ended")).why_broken(), "raw ended");
+        assert_eq!(
+            record(json!({ "tally": { "refused": {} } }), None).why_broken(),
+            "an answer was lost or wrong"
+        );
+    }
 }

@@ -20,7 +20,8 @@ use crate::report::Asked;
 use crate::report::LoadReport;
 use crate::report::Mark;
 use crate::report::Watch;
-use crate::scenario::syscalls::Count;
+use crate::scenario::count::Begun;
+use crate::scenario::count::Counting;
 use crate::spawn::Spawned;
 use crate::trouble::Trouble;
 
@@ -35,8 +36,8 @@ pub struct SpreadOptions {
     pub processes: Option<usize>,
     /// The CPU of all of them.
     pub pin: Option<usize>,
-    /// Counts the system calls of the first watched process, instead of its CPU.
-    pub syscalls: bool,
+    /// Counts something of the first watched process, instead of its CPU.
+    pub counting: Option<Counting>,
 }
 
 /// Runs it. `arguments` are those of this process, which more of its kind are started with.
@@ -50,8 +51,9 @@ pub fn run(bench: &Path, arguments: &[OsString], options: &SpreadOptions) -> Res
             "--processes {processes}: {connections} connections need at least {needed}, and at most {PROCESSES_MAX} are started"
         )));
     }
-    if options.syscalls && (processes > 1 || options.pids.is_empty()) {
-        return Err(Trouble::Asked("--syscalls needs --pid, and one process of the load generator".into()));
+    if let (Some(counting), true) = (options.counting, processes > 1 || options.pids.is_empty()) {
+        let flag = counting.flag();
+        return Err(Trouble::Asked(format!("{flag} needs --pid, and one process of the load generator")));
     }
     let (outcome, [begin, end], syscalls) = if processes == 1 {
         run_here(bench, options)?
@@ -78,8 +80,9 @@ fn run_here(bench: &Path, options: &SpreadOptions) -> Result<(Outcome, [Mark; 2]
     let mut marks = Sampler {
         watch: Watch::new(&options.pids)?,
         marks: Vec::new(),
-        trace: options.pids.first().copied().filter(|_| options.syscalls).map(|pid| (bench, pid)),
-        count: None,
+        counting: options.counting.zip(options.pids.first().copied()),
+        bench,
+        begun: None,
         syscalls: None,
     };
     let outcome = load::run(&options.load, &mut marks)?;
@@ -93,9 +96,10 @@ fn run_here(bench: &Path, options: &SpreadOptions) -> Result<(Outcome, [Mark; 2]
 struct Sampler<'a> {
     watch: Watch,
     marks: Vec<Mark>,
-    /// The process whose system calls are counted.
-    trace: Option<(&'a Path, u32)>,
-    count: Option<Count>,
+    /// What is counted of which process.
+    counting: Option<(Counting, u32)>,
+    bench: &'a Path,
+    begun: Option<Begun>,
     syscalls: Option<u64>,
 }
 
@@ -105,14 +109,14 @@ impl Marks for Sampler<'_> {
     }
 
     fn on_begin(&mut self) -> Result<(), Trouble> {
-        self.count = self.trace.map(|(bench, pid)| Count::attach(bench, pid)).transpose()?;
+        self.begun = self.counting.map(|(counting, pid)| counting.begin(self.bench, pid)).transpose()?;
         self.marks.push(self.watch.mark()?);
         Ok(())
     }
 
     fn on_end(&mut self) -> Result<(), Trouble> {
         self.marks.push(self.watch.last_mark()?);
-        self.syscalls = self.count.take().map(Count::finish).transpose()?;
+        self.syscalls = self.begun.take().map(Begun::finish).transpose()?.flatten();
         Ok(())
     }
 }

@@ -10,6 +10,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::host;
+use crate::scenario::count::Counting;
+use crate::scenario::estimate;
 use crate::scenario::file::Scenario;
 use crate::scenario::file::What;
 use crate::scenario::file::Window;
@@ -20,7 +22,7 @@ use crate::scenario::record::Record;
 use crate::scenario::record::RunRecord;
 use crate::scenario::record::SkippedRecord;
 use crate::scenario::record::WindowRecord;
-use crate::scenario::syscalls;
+use crate::scenario::resume::Done;
 use crate::scenario::target::Target;
 use crate::scenario::window;
 use crate::scenario::window::Bench;
@@ -51,6 +53,8 @@ pub struct SuiteOptions {
     pub journal: PathBuf,
     /// As it was typed.
     pub command: String,
+    /// Rounds that the journal holds already are not measured again.
+    pub resume: bool,
 }
 
 /// How a run went.
@@ -66,6 +70,8 @@ pub struct SuiteReport {
     pub disturbed: usize,
     /// What was left out.
     pub skipped: usize,
+    /// Rounds that an earlier run had measured.
+    pub resumed: usize,
     /// Where the results are.
     pub results: PathBuf,
 }
@@ -73,8 +79,14 @@ pub struct SuiteReport {
 /// Runs all of it.
 pub fn run(options: &SuiteOptions) -> Result<SuiteReport, Trouble> {
     let machine = host::facts()?;
+    let build = options.bench.build();
+    let done = match options.resume {
+        true => Done::read(&options.journal, &build, options.attempts_max)?,
+        false => Done::default(),
+    };
     let mut suite = Suite {
         options,
+        done,
         journal: Journal::open(&options.journal)?,
         report: SuiteReport { event: "run", results: options.journal.clone(), ..SuiteReport::default() },
         begun: Instant::now(),
@@ -86,16 +98,38 @@ pub fn run(options: &SuiteOptions) -> Result<SuiteReport, Trouble> {
         command: options.command.clone(),
         started_unix_s: started.as_secs(),
         gateway: version(&options.bench),
+        build: Some(build),
     }))?;
     for (what, why) in &options.missing {
         suite.skip(what.clone(), why.clone())?;
     }
-    for scenario in &options.scenarios {
-        for window in &scenario.windows {
-            suite.run_window(scenario, window)?;
-        }
+    let plan = suite.plan()?;
+    let whole = plan.iter().map(Planned::duration).sum();
+    let rounds: usize = plan.iter().map(|planned| planned.rounds.len()).sum();
+    eprintln!(
+        "{rounds} measurements in {} windows, about {}; rounds that others disturb are taken again on top",
+        plan.len(),
+        estimate::shown(whole)
+    );
+    for planned in &plan {
+        suite.run_window(planned, whole)?;
     }
     Ok(suite.report)
+}
+
+/// A window with what is left to be measured in it.
+struct Planned<'a> {
+    scenario: &'a Scenario,
+    window: &'a Window,
+    targets: Vec<Target>,
+    /// Round and index of the target, in the order in which they are measured.
+    rounds: Vec<(usize, usize)>,
+}
+
+impl Planned<'_> {
+    fn duration(&self) -> Duration {
+        estimate::duration(self.window) * self.rounds.len() as u32
+    }
 }
 
 /// What the gateway says about itself, if it does.
@@ -107,6 +141,7 @@ fn version(bench: &Bench) -> Option<String> {
 
 struct Suite<'a> {
     options: &'a SuiteOptions,
+    done: Done,
     journal: Journal,
     report: SuiteReport,
     begun: Instant,
@@ -114,25 +149,76 @@ struct Suite<'a> {
     said: HashSet<String>,
 }
 
-impl Suite<'_> {
-    fn run_window(&mut self, scenario: &Scenario, window: &Window) -> Result<(), Trouble> {
-        let record = WindowRecord {
+impl<'a> Suite<'a> {
+    /// All windows in which something is left to be measured. What cannot take part is said to be skipped.
+    fn plan(&mut self) -> Result<Vec<Planned<'a>>, Trouble> {
+        let mut plan = Vec::new();
+        let options = self.options;
+        for scenario in &options.scenarios {
+            for window in &scenario.windows {
+                let targets = self.targets(scenario, window)?;
+                self.say_unknown_flags(scenario, window, &targets)?;
+                let what = what(window);
+                let rounds = 0..options.rounds.min(window.rounds_max).max(window.rounds_min);
+                let all = rounds.flat_map(|round| (0..targets.len()).map(move |target| (round, target)));
+                let is_done = |(round, target): &(usize, usize)| {
+                    let name = &targets[*target].name;
+                    self.done.contains(&scenario.name, &window.name, &what, name, *round)
+                };
+                let (done, rounds): (Vec<_>, Vec<_>) = all.partition(is_done);
+                self.report.resumed += done.len();
+                if !rounds.is_empty() {
+                    plan.push(Planned { scenario, window, targets, rounds });
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// A flag that this gateway does not have changes what the window says.
+    fn say_unknown_flags(
+        &mut self,
+        scenario: &Scenario,
+        window: &Window,
+        targets: &[Target],
+    ) -> Result<(), Trouble> {
+        for flag in &window.gateway_flags_if_known {
+            if targets.iter().any(Target::is_gateway) && !self.options.bench.knows(flag) {
+                let what = format!("{flag} in {} {}", scenario.name, window.name);
+                self.skip(what, "this gateway has no such flag, so it is measured without".into())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_window(&mut self, planned: &Planned<'_>, whole: Duration) -> Result<(), Trouble> {
+        let Planned { scenario, window, targets, rounds } = planned;
+        eprintln!(
+            "[{} of about {}] {} {}: {}; {} measurements of {} targets, about {}",
+            estimate::shown(self.begun.elapsed()),
+            estimate::shown(whole),
+            scenario.name,
+            window.name,
+            window.about,
+            rounds.len(),
+            targets.len(),
+            estimate::shown(planned.duration())
+        );
+        self.journal.append(&Record::Window(WindowRecord {
             scenario: scenario.name.clone(),
             window: window.name.clone(),
             about: window.about.clone(),
             connections: window.what.connections(),
-        };
-        self.journal.append(&Record::Window(record))?;
-        let targets = self.targets(scenario, window)?;
-        for round in 0..self.options.rounds.max(window.rounds_min) {
-            for target in &targets {
-                if self.begun.elapsed() >= self.options.time_max {
-                    let what = format!("{} {} {}", scenario.name, window.name, target.name);
-                    self.skip(what, format!("{} s are over", self.options.time_max.as_secs()))?;
-                    continue;
-                }
-                self.take(scenario, window, target, round)?;
+            what: what(window),
+        }))?;
+        for (round, target) in rounds {
+            let target = &targets[*target];
+            if self.begun.elapsed() >= self.options.time_max {
+                let what = format!("{} {} {}", scenario.name, window.name, target.name);
+                self.skip(what, format!("{} s are over", self.options.time_max.as_secs()))?;
+                continue;
             }
+            self.take(scenario, window, target, *round)?;
         }
         Ok(())
     }
@@ -156,7 +242,7 @@ impl Suite<'_> {
             _ => false,
         };
         let uncounted = match &window.what {
-            What::Load(load) if load.syscalls => syscalls::unavailable(),
+            What::Load(load) => load.counting.and_then(Counting::unavailable),
             _ => None,
         };
         let mut fit = Vec::new();
@@ -229,12 +315,18 @@ impl Suite<'_> {
     }
 }
 
+/// All that a window does.
+fn what(window: &Window) -> String {
+    let flags = [&window.gateway_flags[..], &window.gateway_flags_if_known].concat();
+    format!("{:?} x {}, gateway {flags:?}", window.what, window.processes)
+}
+
 /// A line for people who watch.
 fn tell(record: &MeasuredRecord, again: bool) {
-    let what = match (&record.trouble, record.ok) {
-        (Some(trouble), _) => format!("BROKEN: {trouble}"),
-        (None, false) => "BROKEN: an answer was lost or wrong".to_owned(),
-        (None, true) => window::headline(record.processes, &record.result),
+    let what = if record.ok {
+        window::headline(record.processes, &record.result)
+    } else {
+        format!("BROKEN: {}", record.why_broken())
     };
     let disturbed = match (record.disturbed, again) {
         (true, true) => " (disturbed: once more)",

@@ -23,13 +23,18 @@ pub struct Count {
 
 /// Why it cannot be counted here, if it cannot.
 pub fn unavailable() -> Option<String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file()) {
+    if !in_path(PROGRAM) {
         return Some("strace counts system calls, and is not there".into());
     }
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     let free = matches!(scope.trim(), "" | "0") || nix::unistd::geteuid().is_root();
     (!free).then(|| "strace counts system calls, and may not attach: kernel.yama.ptrace_scope".into())
+}
+
+/// Whether a program can be started by its name alone.
+pub(super) fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 impl Count {

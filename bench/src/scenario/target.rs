@@ -10,6 +10,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::scenario::instructions;
+use crate::scenario::instructions::VALGRIND;
 use crate::scenario::peer::Peer;
 use crate::scenario::programs::Running;
 use crate::scenario::programs::words;
@@ -50,6 +52,8 @@ pub struct StartOptions<'a> {
     pub connections_max: Option<usize>,
     /// Where configurations are written.
     pub folder: &'a Path,
+    /// Where valgrind writes what it counted, if the target runs below it.
+    pub callgrind: Option<&'a Path>,
 }
 
 impl Target {
@@ -182,7 +186,11 @@ impl Target {
         arguments: &[OsString],
     ) -> Result<Spawned, Trouble> {
         let log = options.folder.join(format!("{}.log", self.name));
-        Spawned::start_logged(options.bench, &self.name, program, arguments, &log)
+        let Some(out) = options.callgrind else {
+            return Spawned::start_logged(options.bench, &self.name, program, arguments, &log);
+        };
+        let arguments = instructions::below_callgrind(program, arguments, out);
+        Spawned::start_logged(options.bench, &self.name, Path::new(VALGRIND), &arguments, &log)
     }
 }
 

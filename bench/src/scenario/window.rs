@@ -17,12 +17,14 @@ use crate::scenario::file::Load;
 use crate::scenario::file::Order;
 use crate::scenario::file::What;
 use crate::scenario::file::Window;
+use crate::scenario::instructions;
 use crate::scenario::memory;
 use crate::scenario::memory::MemoryRecipe;
 use crate::scenario::memory::ProcessSize;
 use crate::scenario::programs;
 use crate::scenario::programs::Running;
 use crate::scenario::programs::words;
+use crate::scenario::resume;
 use crate::scenario::stalled::Stalled;
 use crate::scenario::target::StartOptions;
 use crate::scenario::target::Target;
@@ -39,6 +41,8 @@ pub struct Bench {
     pub gateway: Option<PathBuf>,
     /// Flags of every gateway.
     pub gateway_flags: Vec<String>,
+    /// What it says about its flags.
+    pub gateway_help: String,
     /// Where configurations of peers are written.
     pub folder: PathBuf,
     /// The load generator's core.
@@ -71,7 +75,7 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
         What::SlowReaders { load, stalled, bytes } => {
             measure_load(bench, window, target, load, Some((*stalled, *bytes)))
         }
-        What::Memory { connections } => measure_memory(bench, window, target, *connections),
+        What::Memory { connections, polled } => measure_memory(bench, window, target, *connections, *polled),
         What::Churn { connections, total, rest } => {
             let options = ChurnOptions {
                 connections: *connections,
@@ -86,6 +90,22 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
 }
 
 impl Bench {
+    /// Whether the gateway has a flag, by its help; `--flag=value` is known when `--flag` is.
+    pub fn knows(&self, flag: &str) -> bool {
+        let name = flag.split('=').next().unwrap_or(flag);
+        self.gateway_help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == name)
+    }
+
+    /// What tells these programs from those of another build.
+    pub fn build(&self) -> String {
+        resume::build_of([Some(&*self.program), self.gateway.as_deref()].into_iter().flatten())
+    }
+
+    /// Where valgrind writes. It is run for one target at a time.
+    fn callgrind_out(&self) -> PathBuf {
+        self.folder.join("callgrind.out")
+    }
+
     fn start(
         &self,
         window: &Window,
@@ -93,7 +113,9 @@ impl Bench {
         upstream: std::net::SocketAddr,
         connections_max: Option<usize>,
     ) -> Result<Vec<Running>, Trouble> {
-        let flags = [&window.gateway_flags[..], &self.gateway_flags].concat();
+        let known = window.gateway_flags_if_known.iter().filter(|flag| self.knows(flag)).cloned();
+        let flags: Vec<_> =
+            window.gateway_flags.iter().cloned().chain(known).chain(self.gateway_flags.clone()).collect();
         target.start(&StartOptions {
             bench: &self.program,
             gateway: self.gateway.as_deref(),
@@ -103,6 +125,7 @@ impl Bench {
             admin: window.admin && target.is_gateway(),
             connections_max,
             folder: &self.folder,
+            callgrind: window.what.counts_instructions().then_some(&*self.callgrind_out()),
         })
     }
 }
@@ -138,17 +161,22 @@ fn measure_load(
     commands.extend([backend.command().to_owned(), generator.command().to_owned()]);
     let counters =
         after.into_iter().map(|(name, value)| (name.clone(), value - before.get(&name).unwrap_or(&0.0)));
-    let measured = Measured {
+    let mut measured = Measured {
         ok,
         // The machine's idle time comes in steps that are too coarse for a short window.
-        // And what others take changes no count of system calls.
-        disturbed: load.duration >= JUDGED_MIN && others > OTHERS_PERCENT_MAX && !load.syscalls,
+        // And what others take changes no count.
+        disturbed: load.duration >= JUDGED_MIN && others > OTHERS_PERCENT_MAX && load.counting.is_none(),
         processes: running.len(),
         commands,
-        counters: counters.filter(|(_, value)| *value != 0.0).collect(),
+        // That nothing moved is worth a line; that nothing else happened is not.
+        counters: counters.filter(|(name, value)| *value != 0.0 || name.contains("move")).collect(),
         result,
     };
     stop(running, backend)?;
+    if window.what.counts_instructions() && measured.ok {
+        let answered = measured.result["answered_in_window"].as_u64().unwrap_or(0);
+        measured.result["counted"] = json!(instructions::read(&bench.callgrind_out(), answered)?);
+    }
     Ok(measured)
 }
 
@@ -187,9 +215,7 @@ fn load_arguments(bench: &Bench, load: &Load, running: &[Running], backend: u32)
         flag("pid", pid.to_string());
     }
     flags.push("--quiet".into());
-    if load.syscalls {
-        flags.push("--syscalls".into());
-    }
+    flags.extend(load.counting.map(|counting| counting.flag().to_owned()));
     if load.heartbeats {
         flags.push("--heartbeats".into());
     }
@@ -201,6 +227,7 @@ fn measure_memory(
     window: &Window,
     target: &Target,
     connections: usize,
+    polled: Option<Duration>,
 ) -> Result<Measured, Trouble> {
     // The gateway's limit counts clients alone, but those of other proxies count upstream connections too, and all
     // targets are warmed alike.
@@ -211,6 +238,7 @@ fn measure_memory(
         warm_connections,
         shape: shape(),
         grace: GRACE,
+        polled,
     };
     let mut commands = Vec::new();
     let report = memory::measure(&bench.program, &recipe, &mut |upstream, size| {
@@ -264,6 +292,11 @@ pub fn headline(processes: usize, result: &Value) -> String {
     });
     if let Some(calls) = number("/syscalls_per_request") {
         return format!("{calls:.2} system calls per request");
+    }
+    if let (Some(instructions), Some(allocations)) =
+        (number("/counted/instructions_per_request"), number("/counted/allocations_per_request"))
+    {
+        return format!("{instructions:.0} instructions and {allocations:.4} allocations per request");
     }
     if let (Some(cpu), Some(p50), Some(p99)) = (cpu, number("/latency/p50_us"), number("/latency/p99_us")) {
         return format!("{cpu:.2} us per request, p50 {:.3} ms, p99 {:.3} ms", p50 / 1e3, p99 / 1e3);

@@ -45,6 +45,11 @@ impl OutputQueue {
         self.pieces.is_empty()
     }
 
+    /// The piece that waits, if there is no other.
+    pub fn only(&self) -> Option<&Piece> {
+        if self.pieces.len() == 1 { self.pieces.front() } else { None }
+    }
+
     /// Fills `slices` with the next ranges to write and says how many it filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut filled = 0;
@@ -159,10 +164,12 @@ mod tests {
     fn a_partial_write_leaves_the_rest_in_order() {
         let pool = Pool::new(1 << 20);
         let mut queue = queue_of(&pool, &[b"abc", b"", b"defg"]);
+        assert!(queue.only().is_none());
         queue.advance(5);
         let mut slices = [IoSlice::new(&[]); 8];
         assert_eq!(queue.slices(&mut slices), 1);
         assert_eq!((&*slices[0], queue.bytes()), (&b"fg"[..], 2));
+        assert_eq!(queue.only().map(|piece| &**piece), Some(&b"fg"[..]));
         queue.advance(2);
         assert!(queue.is_empty());
     }

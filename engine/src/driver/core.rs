@@ -90,6 +90,12 @@ pub(crate) struct Note {
     pub(crate) active: bool,
 }
 
+impl Note {
+    fn is_empty(&self) -> bool {
+        self.requests == 0 && self.in_flight.is_none() && self.state.is_none() && !self.active
+    }
+}
+
 /// What a driver does for a call.
 pub(crate) trait Port<A: Application> {
     /// Takes mail for delivery.
@@ -309,8 +315,8 @@ impl<A: Application> Core<A> {
     /// Carries out what the machine wants (rule 5); output stays queued for the end of the batch, close comes last.
     fn apply(&mut self, now: Time, kit: &mut Kit<A>, port: &mut dyn Port<A>) {
         let effects = &mut kit.effects;
-        for (to, mail) in effects.mail.drain(..) {
-            port.post(to, mail);
+        if !effects.mail.is_empty() {
+            effects.mail.drain(..).for_each(|(to, mail)| port.post(to, mail));
         }
         let note = Note {
             requests: std::mem::take(&mut effects.requests),
@@ -318,7 +324,9 @@ impl<A: Application> Core<A> {
             state: effects.state.take(),
             active: std::mem::take(&mut effects.active),
         };
-        port.publish(note);
+        if !note.is_empty() {
+            port.publish(note);
+        }
         if let Some(deadline) = effects.deadline.take() {
             self.deadline = deadline.map_or(Tick::NEVER, Tick::ceil);
         }
@@ -337,6 +345,16 @@ impl<A: Application> Core<A> {
         let (need, close) = (std::mem::take(&mut effects.need), effects.close.take());
         if need > 0 || !kit.effects.output.is_empty() {
             self.queue_output(need, kit);
+        }
+        if let Some(successor) = kit.effects.successor.take().filter(|_| self.end.is_none()) {
+            self.machine = Some(successor);
+            // What the one before it left was not offered to this one, whatever that waited for, and what that was told of
+            // the end this one does not know.
+            self.set(OFFER_TAIL, true);
+            self.set(END_TOLD, false);
+            if let Some(load) = &mut self.load {
+                load.need = 0;
+            }
         }
         if let Some((reason, abort)) = close {
             self.close(reason, abort, now, kit);
@@ -605,10 +623,14 @@ impl<A: Application> Core<A> {
     ) {
         let rest = chunk.len();
         if rest == 0 || self.end.is_some() {
-            return;
+            return self.set(OFFER_TAIL, false);
         }
         if !self.has(READING) {
             return self.set(OFFER_TAIL, true);
+        }
+        if self.has(OFFER_TAIL) {
+            // It was handed over in this call, so its new machine is to be offered all of it.
+            return;
         }
         let needed = self.load.as_ref().map_or(0, |load| load.need);
         if needed <= rest && rest == before && rest >= OFFER_AGAIN_BYTES_MAX {
@@ -654,10 +676,8 @@ impl<A: Application> Core<A> {
         }
         while self.output_bytes() > 0 && !self.has(ABORT) {
             let load = self.load.as_mut().expect("output is kept in the load");
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-            let filled = load.output.slices(&mut slices);
-            let asked: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
-            match sink(&slices[..filled]) {
+            let (asked, result) = write(&load.output, sink);
+            match result {
                 Ok(bytes) => {
                     *written += bytes;
                     load.written += bytes;
@@ -753,6 +773,29 @@ impl<A: Application> Core<A> {
             load.output.push(output.take_piece(frozen.output.len()));
         }
     }
+}
+
+/// One write of what waits at the front: how much was asked for, and what came of it.
+fn write(
+    output: &OutputQueue,
+    sink: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> (usize, io::Result<usize>) {
+    match output.only() {
+        Some(piece) => (piece.len(), sink(&[IoSlice::new(piece)])),
+        None => write_many(output, sink),
+    }
+}
+
+/// Kept apart, since room for many ranges is sixteen cache lines that a single one need not touch.
+#[inline(never)]
+fn write_many(
+    output: &OutputQueue,
+    sink: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> (usize, io::Result<usize>) {
+    let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+    let filled = output.slices(&mut slices);
+    let asked = slices[..filled].iter().map(|slice| slice.len()).sum();
+    (asked, sink(&slices[..filled]))
 }
 
 /// The pool is at its ceiling.

@@ -66,6 +66,11 @@ impl<A: Application> Kit<A> {
         self.batch = Batch::new(self.pool.clone());
     }
 
+    /// Frees the spare boxes: many connections have gone.
+    pub(crate) fn free_spare(&mut self) {
+        self.spare.clear();
+    }
+
     /// Frees what is only worth keeping while there is work; called before the worker sleeps.
     pub(crate) fn rest(&mut self) {
         self.settle();

@@ -56,6 +56,11 @@ impl Depot {
     pub(crate) fn new() -> Depot {
         Depot(Arc::new(ArrayQueue::new(SHARED_LOADS_MAX)))
     }
+
+    /// Frees the boxes that lie in it.
+    pub(crate) fn clear(&self) {
+        while self.0.pop().is_some() {}
+    }
 }
 
 impl Spare {
@@ -83,6 +88,11 @@ impl Spare {
         if self.own.len() > OWN_LOADS_MAX {
             self.hand_over(MOVED_LOADS);
         }
+    }
+
+    /// Frees its boxes.
+    pub(crate) fn clear(&mut self) {
+        self.own.clear();
     }
 
     /// Ends a batch: as many boxes stay as batches have lately taken, so that a worker which mostly takes finds what
@@ -175,5 +185,8 @@ mod tests {
         (0..5_000).for_each(|_| giver.keep(marked()));
         assert!(giver.own.len() <= OWN_LOADS_MAX);
         assert_eq!(giver.depot.0.len(), SHARED_LOADS_MAX);
+        giver.clear();
+        giver.depot.clear();
+        assert_eq!((giver.own.len(), giver.depot.0.len()), (0, 0));
     }
 }

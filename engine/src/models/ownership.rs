@@ -162,6 +162,43 @@ fn a_connection_that_moves_keeps_its_events_and_its_mail() {
 }
 
 #[test]
+fn a_connection_that_moves_there_and_back_misses_no_event_of_either_reactor() {
+    model(
+        0,
+        OnTimer::Move,
+        &[
+            |world, _| {
+                world.fire(0);
+                world.fire(0);
+            },
+            |world, _| world.fetch(0, 0),
+            |world, _| world.fetch(0, 1),
+        ],
+        // The second may come while the first waits; then they are one.
+        |world| assert!((1..=2).contains(&counted(&world.seen.timers))),
+    );
+}
+
+#[test]
+fn an_event_of_the_old_home_never_runs_for_the_next_connection() {
+    model(
+        0,
+        OnTimer::MoveThenClose,
+        &[
+            |world, _| {
+                world.fire(0);
+                world.fire(0);
+                if world.table.live() == 0 {
+                    world.open(OnTimer::Stay);
+                }
+            },
+            |world, _| world.fetch(0, 0),
+        ],
+        |_| {},
+    );
+}
+
+#[test]
 fn bodies_go_only_while_nobody_can_reach_them() {
     loom::model(|| {
         let world = Arc::new(World::new());

@@ -3,7 +3,7 @@
 //! The wheel is a bag of ticks here, since what meets on two threads is the slot's deadline and its hints. Whatever the
 //! interleaving, a deadline that stands at the end fires at its tick, and no hint is left without an entry.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use loom::thread;
 
@@ -12,38 +12,46 @@ use crate::sync::Ordering::SeqCst;
 use crate::time::Tick;
 use crate::timer::{Fired, file, fire};
 
-/// A slot and the entries that wheels hold of it.
+/// A slot and the entries that the wheels of two reactors hold of it.
 struct Filed {
     shared: Shared,
-    entries: Mutex<Vec<Tick>>,
+    entries: [Mutex<Vec<Tick>>; 2],
 }
 
 impl Filed {
     fn new(deadline: Tick) -> Filed {
-        let filed = Filed { shared: Shared::unused(), entries: Mutex::default() };
+        let filed = Filed { shared: Shared::unused(), entries: Default::default() };
         filed.arm(deadline, Tick(0));
         filed
     }
 
-    fn add(&self, tick: Option<Tick>) {
-        self.entries.lock().expect("no test panics in it").extend(tick);
+    fn wheel(&self, home: usize) -> MutexGuard<'_, Vec<Tick>> {
+        self.entries[home].lock().expect("no test panics in it")
     }
 
+    /// The holder arms: the wheel of its home gets the entry.
     fn arm(&self, deadline: Tick, now: Tick) {
-        self.add(file(&self.shared, deadline, now));
+        let entry = file(&self.shared, deadline, now);
+        self.wheel(self.shared.home()).extend(entry);
     }
 
-    /// Fires every entry that is due; true if the deadline had come.
+    /// Fires every entry of every wheel that is due; true if the deadline had come.
     fn turn(&self, now: Tick) -> bool {
+        let due = [self.turn_wheel(0, now), self.turn_wheel(1, now)];
+        due.contains(&true)
+    }
+
+    /// Fires every entry of one wheel that is due; true if the deadline had come.
+    fn turn_wheel(&self, home: usize, now: Tick) -> bool {
         let mut due = false;
         loop {
-            let mut entries = self.entries.lock().expect("no test panics in it");
+            let mut entries = self.wheel(home);
             let Some(at) = entries.iter().position(|tick| *tick <= now) else { return due };
             let tick = entries.swap_remove(at);
             drop(entries);
             match fire(&self.shared, tick, now) {
                 Fired::Due => due = true,
-                Fired::Again(tick) => self.add(Some(tick)),
+                Fired::Again(tick) => self.wheel(home).push(tick),
                 Fired::Nothing => {}
             }
         }
@@ -52,7 +60,7 @@ impl Filed {
     /// Turns on, tick by tick, and checks that the deadline fires at its own.
     fn check(&self, from: Tick, deadline: Tick) {
         let hints = Hints::from_bits(self.shared.hints.load(SeqCst));
-        let entries = self.entries.lock().expect("no test panics in it").clone();
+        let entries = [self.wheel(0).clone(), self.wheel(1).clone()].concat();
         for tick in [hints.near, hints.far] {
             assert!(
                 tick == Tick::NEVER || entries.contains(&tick),
@@ -115,4 +123,34 @@ fn two_leaders_may_turn_while_the_holder_arms() {
         leaders.into_iter().for_each(|leader| assert!(!leader.join().expect("it did not panic")));
         filed.check(Tick(7), Tick(12));
     });
+}
+
+/// A holder moves to the other reactor and arms there for each of `arms` as of tick 4, while each leader turns its own
+/// wheel to tick 6. Then the deadline of the last must fire, whoever's wheel has its entry.
+fn moving_model(arms: &'static [u32]) {
+    loom::model(move || {
+        let filed = Arc::new(Filed::new(Tick(5)));
+        let leaders = [0, 1].map(|home| {
+            let filed = Arc::clone(&filed);
+            thread::spawn(move || filed.turn_wheel(home, Tick(6)))
+        });
+        filed.shared.set_home(1);
+        for deadline in arms {
+            filed.arm(Tick(*deadline), Tick(4));
+        }
+        leaders.into_iter().for_each(|leader| {
+            leader.join().expect("it did not panic");
+        });
+        filed.check(Tick(7), Tick(arms[arms.len() - 1]));
+    });
+}
+
+#[test]
+fn a_deadline_armed_after_a_move_is_not_lost_to_the_entry_of_the_old_wheel() {
+    moving_model(&[9]);
+}
+
+#[test]
+fn a_nearer_deadline_armed_after_a_move_leaves_the_entry_of_the_old_wheel_in_force() {
+    moving_model(&[4, 9]);
 }

@@ -3,7 +3,7 @@
 //! All of it is atomic, so that reading stops nobody. The holder of the slot writes it; the leader of a reactor also
 //! writes the timer hints. It owns no connection and decides nothing.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::sync;
@@ -146,10 +146,14 @@ impl Shared {
 
     /// The peer; the unspecified address while it is not known.
     pub(crate) fn peer(&self) -> SocketAddr {
-        let high = u128::from(self.peer_high.load(Ordering::Relaxed));
-        let low = u128::from(self.peer_low.load(Ordering::Relaxed));
-        let ip = Ipv6Addr::from_bits(high << 64 | low).to_canonical();
-        SocketAddr::new(ip, self.peer_port.load(Ordering::Relaxed))
+        let (high, low) = (self.peer_high.load(Ordering::Relaxed), self.peer_low.load(Ordering::Relaxed));
+        let port = self.peer_port.load(Ordering::Relaxed);
+        // Mapped addresses of IPv4 (RFC 4291 §2.5.5.2) are told by two comparisons: this is asked in every turn.
+        if high == 0 && low >> 32 == 0xffff {
+            return SocketAddrV4::new(Ipv4Addr::from_bits(low as u32), port).into();
+        }
+        let ip = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+        SocketAddr::new(ip.into(), port)
     }
 
     /// The listener that accepted it, [`NO_LISTENER`] if this side opened it.
@@ -269,7 +273,8 @@ mod tests {
     #[test]
     fn a_peer_survives_its_packing() {
         let shared = Shared::unused();
-        for peer in ["127.0.0.1:80", "[2001:db8::1]:443", "255.255.255.255:65535"] {
+        for peer in ["127.0.0.1:80", "[2001:db8::1]:443", "255.255.255.255:65535", "[::]:1", "[::fffe:0:1]:2"]
+        {
             let peer: SocketAddr = peer.parse().expect("a test address");
             shared.set_peer(peer);
             assert_eq!(shared.peer(), peer);

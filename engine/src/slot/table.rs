@@ -8,6 +8,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{OnceLock, PoisonError};
@@ -55,6 +56,8 @@ struct Segment<M, B> {
 #[derive(Debug)]
 pub(crate) struct Held {
     index: u32,
+    /// Of the slot: only its holder ends one, so it need not be asked for again.
+    generation: u32,
 }
 
 #[cfg(loom)]
@@ -125,6 +128,11 @@ impl<M, B> Table<M, B> {
         self.segments.len() * SEGMENT_SLOTS
     }
 
+    /// Slots up to the last one that was ever used, by whole segments.
+    pub(crate) fn slots_used(&self) -> usize {
+        lock(&self.free).len() * SEGMENT_SLOTS
+    }
+
     /// Connections there are.
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
@@ -147,13 +155,17 @@ impl<M, B> Table<M, B> {
     /// Takes the lowest free slot for a new connection; it is held. Gives the newcomer back when the table is full.
     pub(crate) fn claim(&self, now: Time, newcomer: Newcomer<B>) -> Result<(Held, Address), Newcomer<B>> {
         let Some(index) = self.take_index() else { return Err(newcomer) };
-        let held = Held { index };
+        let mut held = self.held(index);
         let shared = self.shared(&held).expect("a taken slot has a body");
         shared.open(Tick::floor(now), newcomer.home, newcomer.peer, newcomer.listener);
-        let mut held = held;
         *self.own(&mut held).expect("a taken slot has a body") = Some(newcomer.own);
-        let generation = self.generation(index);
-        Ok((held, Address { index, generation }))
+        let address = self.address(&held);
+        Ok((held, address))
+    }
+
+    /// The token of a slot whose word the caller has just won.
+    fn held(&self, index: u32) -> Held {
+        Held { index, generation: self.head(index).word.generation() }
     }
 
     fn take_index(&self) -> Option<u32> {
@@ -200,14 +212,9 @@ impl<M, B> Table<M, B> {
         }
     }
 
-    /// The generation of a slot as it is now.
-    pub(crate) fn generation(&self, index: u32) -> u32 {
-        self.head(index).word.generation()
-    }
-
     /// The address of what the caller holds.
     pub(crate) fn address(&self, held: &Held) -> Address {
-        Address { index: held.index, generation: self.generation(held.index) }
+        Address { index: held.index, generation: held.generation }
     }
 
     /// Adds causes to the connection at `address` (O1).
@@ -234,7 +241,7 @@ impl<M, B> Table<M, B> {
     /// Begins the turn of a queued slot (O2).
     pub(crate) fn begin(&self, index: u32) -> Option<(Held, Causes)> {
         let causes = self.head(index).word.begin()?;
-        Some((Held { index }, causes))
+        Some((self.held(index), causes))
     }
 
     /// The mail that waits for a held slot.
@@ -291,7 +298,9 @@ impl<M, B> Table<M, B> {
         if let Some(shared) = self.shared(held) {
             shared.close();
         }
-        self.head(held.index).word.end_generation();
+        let word = &self.head(held.index).word;
+        word.end_generation();
+        held.generation = word.generation();
         own
     }
 
@@ -304,11 +313,22 @@ impl<M, B> Table<M, B> {
     }
 
     /// Looks at every connection without stopping any. The figures of one may be those of two moments.
-    pub(crate) fn for_each(&self, mut each: impl FnMut(Address, &Shared, bool)) {
+    pub(crate) fn for_each(&self, each: impl FnMut(Address, &Shared, bool)) {
+        self.for_each_in(0..self.slots_max(), each);
+    }
+
+    /// Looks at the connections whose slots lie in `slots`, as [`Table::for_each`] does.
+    pub(crate) fn for_each_in(&self, slots: Range<usize>, mut each: impl FnMut(Address, &Shared, bool)) {
         let _used = self.bodies_used.read().unwrap_or_else(PoisonError::into_inner);
-        for (segment, first) in self.segments.iter().zip((0..).step_by(SEGMENT_SLOTS)) {
-            let Some(heads) = segment.heads.get() else { continue };
-            for (head, index) in heads.iter().zip(first..) {
+        let segments = slots.start / SEGMENT_SLOTS..slots.end.div_ceil(SEGMENT_SLOTS);
+        for number in segments {
+            let Some(heads) = self.segments.get(number).and_then(|segment| segment.heads.get()) else {
+                continue;
+            };
+            let first = number * SEGMENT_SLOTS;
+            let wanted = slots.start.saturating_sub(first)..(slots.end - first).min(SEGMENT_SLOTS);
+            for (head, slot) in heads[wanted.clone()].iter().zip(first + wanted.start..) {
+                let index = u32::try_from(slot).expect("slots are few");
                 let Some(body) = self.body(index) else { break };
                 // SAFETY: the read lock keeps `trim` from freeing bodies; the public part is atomic.
                 let shared = unsafe { &body.as_ref().shared };
@@ -353,7 +373,7 @@ impl<M, B> Table<M, B> {
         let indexes =
             (first..first + SEGMENT_SLOTS).map(|index| u32::try_from(index).expect("slots are few"));
         let mut held: Vec<Held> = Vec::with_capacity(SEGMENT_SLOTS);
-        held.extend(indexes.filter(|index| self.head(*index).word.claim()).map(|index| Held { index }));
+        held.extend(indexes.filter(|index| self.head(*index).word.claim()).map(|index| self.held(index)));
         // Whoever looks at bodies is not waited for, since everybody else would wait too: the next look comes.
         if held.len() == SEGMENT_SLOTS
             && let Ok(_unused) = self.bodies_used.try_write()
@@ -524,9 +544,14 @@ mod tests {
         assert!(table.body(1_024).is_some());
         assert!(table.trim(Time::from_ms(10_100)).is_empty());
         assert!(table.body(1_024).is_none() && table.body(0).is_some());
-        let mut seen = 0;
-        table.for_each(|_, _, _| seen += 1);
-        assert_eq!(seen, 1_024);
+        let seen = |slots| {
+            let mut seen = Vec::new();
+            table.for_each_in(slots, |address, _, _| seen.push(address.index));
+            seen
+        };
+        assert_eq!(seen(0..table.slots_max()), (0..1_024).collect::<Vec<_>>());
+        assert_eq!(seen(1_020..1_030), [1_020, 1_021, 1_022, 1_023]);
+        assert_eq!((seen(7..8), seen(5_000..9_000)), (vec![7], vec![]));
         for own in 0..476 {
             assert_eq!(open(&table, own).generation, 1);
         }

@@ -1,17 +1,18 @@
 //! The contract between machines and drivers, rule by rule, against every driver.
 //!
-//! `rules` has the tests, which see only a [`stage::Stage`]; `frozen` has rules 8 and 9 and what else only the simulator can
+//! `rules` and `handover` have the tests, which see only a [`stage::Stage`]; `frozen` has rules 8 and 9 and what else only the simulator can
 //! be asked, since no driver of real sockets freezes a machine or has a seed. What no driver may ever do (a call within a
 //! call, time that goes back, a call after the last input) is noticed by `probe` in every test.
 
 mod frozen;
+mod handover;
 mod probe;
 mod rules;
 mod stage;
 
 use std::sync::Arc;
 
-use bowline_engine::options::{Dispatch, Mode, Options};
+use bowline_engine::options::{Dispatch, Mode, Options, Rebalance};
 
 use probe::{Act, Log, Probe};
 use stage::{Real, Simulated, Stage};
@@ -38,10 +39,12 @@ fn each_driver(
         expect_nothing_forbidden(&app, &format!("simulator, seed {seed}"));
     }
     for mode in REAL_MODES {
-        let app = fresh();
-        let options = Options { mode, connections_max: 256, ..Options::default() };
-        play(&mut Real::new(Arc::clone(&app), options), &app);
-        expect_nothing_forbidden(&app, &format!("{mode:?}"));
+        for rebalance in [Rebalance::On, Rebalance::EveryTurn] {
+            let app = fresh();
+            let options = Options { mode, rebalance, connections_max: 256, ..Options::default() };
+            play(&mut Real::new(Arc::clone(&app), options), &app);
+            expect_nothing_forbidden(&app, &format!("{mode:?}, {rebalance:?}"));
+        }
     }
 }
 

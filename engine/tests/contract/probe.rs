@@ -146,6 +146,11 @@ impl Actor {
         }
     }
 
+    /// A machine that takes over a connection that is open already.
+    pub(crate) fn successor(log: &Arc<Log>, act: Act) -> Actor {
+        Actor { begun: true, ..Actor::new(log, act) }
+    }
+
     fn forbid(&self, what: &str, happened: bool) {
         if happened {
             self.log.add(format!("FORBIDDEN {what}"));

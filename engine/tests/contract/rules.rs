@@ -10,7 +10,7 @@ use crate::probe::{Act, Actor, Log, Note, Probe, act};
 use crate::stage::{Ended, Stage};
 
 /// A machine that notes its own address when it opens, and what else comes to it.
-fn noting(log: &Arc<Log>, name: &'static str) -> Act {
+pub(crate) fn noting(log: &Arc<Log>, name: &'static str) -> Act {
     let log = Arc::clone(log);
     act(move |input, context| match input {
         Input::Opened => log.add(format!("{name} is {}", context.me.as_u64())),
@@ -28,7 +28,7 @@ fn noting(log: &Arc<Log>, name: &'static str) -> Act {
 }
 
 /// The address that a machine noted.
-fn address_of(stage: &mut dyn Stage, app: &Probe, name: &str) -> Address {
+pub(crate) fn address_of(stage: &mut dyn Stage, app: &Probe, name: &str) -> Address {
     let start = format!("{name} is ");
     stage.until(&|lines| lines.iter().any(|line| line.starts_with(&start)));
     let lines = app.log.lines();
@@ -36,11 +36,11 @@ fn address_of(stage: &mut dyn Stage, app: &Probe, name: &str) -> Address {
     Address::from_u64(line[start.len()..].parse().expect("a number"))
 }
 
-fn has(line: &str) -> impl Fn(&[String]) -> bool + '_ {
+pub(crate) fn has(line: &str) -> impl Fn(&[String]) -> bool + '_ {
     move |lines| lines.iter().any(|one| one == line)
 }
 
-fn count(app: &Probe, start: &str) -> usize {
+pub(crate) fn count(app: &Probe, start: &str) -> usize {
     app.log.lines().iter().filter(|line| line.starts_with(start)).count()
 }
 

@@ -4,6 +4,7 @@
 //! Everything goes over loopback sockets and the public front of the engine; the rules that all drivers share are tested
 //! elsewhere, against all of them.
 
+mod moves;
 mod world;
 
 use std::io::{Read, Write};
@@ -12,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bowline_engine::machine::{CloseCause, Lost};
-use bowline_engine::options::{Accept, Dispatch, Mode, Options};
+use bowline_engine::options::{Accept, Dispatch, Mode, Options, Rebalance};
 
 use world::{ANSWER, Behaviour, World, eventually};
 
@@ -25,6 +26,9 @@ fn each_shape(case: impl Fn(Options)) {
     case(options(2, 2));
     case(options(1, 4));
     case(Options { mode: Mode::Raw(Dispatch::Handoff), ..options(2, 3) });
+    case(Options { rebalance: Rebalance::EveryTurn, ..options(2, 2) });
+    let moving = Options { rebalance: Rebalance::EveryTurn, ..options(3, 4) };
+    case(Options { mode: Mode::Raw(Dispatch::Handoff), ..moving });
 }
 
 /// Turns and returns of `epoll_wait` so far.

@@ -14,7 +14,7 @@ use bowline_engine::engine::{ConnectionInfo, Engine, Handle, StartError};
 use bowline_engine::machine::{
     Accepted, Address, Application, CloseCause, Closed, Context, Freeze, Frozen, Input, Machine, ThawError,
 };
-use bowline_engine::options::{Accept, Dispatch, Mode, Options};
+use bowline_engine::options::{Accept, Dispatch, Mode, Options, Rebalance};
 
 /// Every mode that has a driver: each test over sockets runs in each.
 pub(crate) const MODES: &[Mode] = &[Mode::Tokio, Mode::Raw(Dispatch::Help), Mode::Raw(Dispatch::Handoff)];
@@ -22,17 +22,15 @@ pub(crate) const MODES: &[Mode] = &[Mode::Tokio, Mode::Raw(Dispatch::Help), Mode
 /// After so long a test gives up; none passes or fails by being faster.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs a case in every mode, under both ways of accepting.
+/// Runs a case in every mode, under both ways of accepting, and where connections move, with every turn a move.
 pub(crate) fn each_mode(case: impl Fn(Options)) {
+    let options = || Options { connections_max: 4_096, buffer_bytes_max: 256 << 20, ..Options::default() };
     for mode in MODES {
         for accept in [Accept::Shared, Accept::Reuseport] {
-            case(Options {
-                mode: *mode,
-                accept,
-                connections_max: 4_096,
-                buffer_bytes_max: 256 << 20,
-                ..Options::default()
-            });
+            case(Options { mode: *mode, accept, ..options() });
+        }
+        if *mode != Mode::Tokio {
+            case(Options { mode: *mode, rebalance: Rebalance::EveryTurn, ..options() });
         }
     }
 }

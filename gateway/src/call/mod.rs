@@ -1,7 +1,8 @@
-//! `bowline call`: sends Bolt requests one after the other on one connection and prints each answer on a line of its own.
+//! `bowline call`: sends requests one after the other on one connection and prints each answer on a line of its own.
 //! It ends with success only if every request was answered with success. Called by the program's `main`.
 
 mod client;
+mod http;
 
 use std::fs;
 use std::io;
@@ -17,6 +18,8 @@ use bowline_protocols::bolt::encode_request;
 use bowline_protocols::bolt::fields;
 
 use crate::cli::CallArguments;
+use crate::cli::CallUrl;
+use crate::config::url::Url;
 
 use client::Answer;
 use client::Client;
@@ -51,6 +54,24 @@ pub enum CallFailure {
         /// What the first of them said.
         first: u16,
     },
+    /// HTTP: there was no answer.
+    Http {
+        /// The request, counted from one.
+        request: u32,
+        /// What happened.
+        error: Box<ureq::Error>,
+    },
+    /// HTTP: answers came, and not all said success.
+    HttpStatus {
+        /// How many did not.
+        failed: u32,
+        /// Of how many.
+        count: u32,
+        /// What the first of them said.
+        first: u16,
+    },
+    /// A flag of one protocol was said in a call of the other.
+    Flag(&'static str),
     /// What was answered cannot be printed.
     Output(io::Error),
 }
@@ -71,6 +92,14 @@ impl std::fmt::Display for CallFailure {
                 let status = status_text(*first);
                 write!(formatter, "{failed} of {count} requests were no success; the first: status {status}")
             }
+            CallFailure::Http { request, error } => write!(formatter, "request {request}: {error}"),
+            CallFailure::HttpStatus { failed: 1, count: 1, first } => {
+                write!(formatter, "answered with status {first}")
+            }
+            CallFailure::HttpStatus { failed, count, first } => {
+                write!(formatter, "{failed} of {count} requests were no success; the first: status {first}")
+            }
+            CallFailure::Flag(flag) => write!(formatter, "{flag} has no effect on a call of this protocol"),
             CallFailure::Output(error) => write!(formatter, "cannot print the answer: {error}"),
         }
     }
@@ -80,12 +109,22 @@ impl std::error::Error for CallFailure {}
 
 /// Sends what `arguments` say and prints answers to `out`.
 pub fn call(arguments: &CallArguments, out: &mut dyn Write) -> Result<(), CallFailure> {
+    match &arguments.url {
+        CallUrl::Bolt(url) => call_bolt(url, arguments, out),
+        CallUrl::Http(url) => http::call(url, arguments, out),
+    }
+}
+
+fn call_bolt(url: &Url, arguments: &CallArguments, out: &mut dyn Write) -> Result<(), CallFailure> {
+    if arguments.method.is_some() || !arguments.header.is_empty() {
+        return Err(CallFailure::Flag(if arguments.method.is_some() { "--method" } else { "--header" }));
+    }
     let content = content_of(&arguments.data)?;
     let timeout = Duration::from_millis(arguments.timeout_ms);
     let mut request = Vec::new();
     // Encoded once before anything is dialled: what cannot be sent needs no connection.
     encode(arguments, 1, &content, &mut request)?;
-    let mut client = Client::connect(&arguments.url.host, arguments.url.port, timeout)
+    let mut client = Client::connect(&url.host, url.port, timeout)
         .map_err(|failure| CallFailure::Connection { request: None, failure })?;
     let mut out = BufWriter::new(out);
     let (mut failed, mut first) = (0, None);
@@ -143,12 +182,22 @@ const CLASS: &[u8] = b"bowline.Call";
 /// One line: number, status, time, size, content. Control characters are escaped, so that a server can neither forge a
 /// line nor steer the terminal.
 fn print(number: u32, answer: &Answer, out: &mut impl Write) -> io::Result<()> {
-    let (status, ms) = (status_text(answer.status), answer.elapsed.as_secs_f64() * 1e3);
-    write!(out, "{number}: {status} in {ms:.3} ms, {} bytes", answer.content.len())?;
-    if !answer.content.is_empty() {
+    print_line(number, &status_text(answer.status), answer.elapsed, &answer.content, out)
+}
+
+fn print_line(
+    number: u32,
+    status: &str,
+    elapsed: Duration,
+    content: &[u8],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let ms = elapsed.as_secs_f64() * 1e3;
+    write!(out, "{number}: {status} in {ms:.3} ms, {} bytes", content.len())?;
+    if !content.is_empty() {
         out.write_all(b": ")?;
     }
-    for chunk in answer.content.utf8_chunks() {
+    for chunk in content.utf8_chunks() {
         print_text(chunk.valid(), out)?;
         for byte in chunk.invalid() {
             write!(out, "\\x{byte:02x}")?;

@@ -6,10 +6,12 @@
 mod endpoint;
 mod place;
 mod maglev;
+mod message;
 mod set;
 mod pool;
 
 pub use endpoint::{Bounds, Endpoint, Link};
+pub use message::Message;
 pub use place::Place;
 pub use pool::{Choice, Pools, VERSION_CLASSES, version_class};
 pub use set::{Cluster, EndpointView};

@@ -50,6 +50,8 @@ struct ClusterPool {
 struct EndpointPool {
     endpoint: Arc<Endpoint>,
     classes: [Vec<Pooled>; VERSION_CLASSES],
+    /// HTTP connections that carry no request, the last used one last.
+    idle: Vec<Pooled>,
     next: usize,
 }
 
@@ -129,6 +131,46 @@ impl Pools {
         if let Some(pool) = endpoints.iter_mut().find(|pool| Arc::ptr_eq(&pool.endpoint, endpoint)) {
             pool.classes[class].push(Pooled { address, link });
         }
+    }
+
+    /// An endpoint of `cluster` with room for a request from `source` that has its connection to itself, and an idle connection to it
+    /// unless a `fresh` one is wanted.
+    pub fn choose_exclusive(
+        &mut self,
+        cluster: usize,
+        source: IpAddr,
+        now: Time,
+        fresh: bool,
+    ) -> Result<Choice, Failure> {
+        let pool = &mut self.clusters[cluster];
+        let (at, place) = pool.choose(source, now, 0)?;
+        let address = if fresh { None } else { pool.endpoints[at].take_idle() };
+        Ok(Choice { place, address, fallback: None })
+    }
+
+    /// Keeps a connection that carries no request for the next one. False if there are enough, or its endpoint is gone.
+    pub fn keep_idle(
+        &mut self,
+        cluster: usize,
+        endpoint: &Arc<Endpoint>,
+        address: Address,
+        link: &Arc<Link>,
+    ) -> bool {
+        // A connection may come to rest on a worker that has chosen nothing yet.
+        self.clusters[cluster].refresh();
+        let endpoints = &mut self.clusters[cluster].endpoints;
+        let Some(pool) = endpoints.iter_mut().find(|pool| Arc::ptr_eq(&pool.endpoint, endpoint)) else {
+            return false;
+        };
+        // Those that ended are known here only by their links.
+        if pool.idle.len() == pool.idle.capacity() {
+            pool.idle.retain(|pooled| pooled.link.is_open());
+        }
+        let has_room = pool.idle.len() < IDLE_MAX;
+        if has_room {
+            pool.idle.push(Pooled { address, link: Arc::clone(link) });
+        }
+        has_room
     }
 
     /// Mail to `address` came back: it is gone.
@@ -247,7 +289,17 @@ impl ClusterPool {
 
 impl EndpointPool {
     fn new(endpoint: Arc<Endpoint>) -> EndpointPool {
-        EndpointPool { endpoint, classes: Default::default(), next: 0 }
+        EndpointPool { endpoint, classes: Default::default(), idle: Vec::new(), next: 0 }
+    }
+
+    /// The idle connection that was used last: its window is the widest, and the others may grow old.
+    fn take_idle(&mut self) -> Option<Address> {
+        while let Some(pooled) = self.idle.pop() {
+            if pooled.link.is_open() {
+                return Some(pooled.address);
+            }
+        }
+        None
     }
 
     /// The next open connection in turn.
@@ -264,6 +316,8 @@ impl EndpointPool {
 
 /// So many hashes of a source are tried; then whatever may be used.
 const HASHES_MAX: u64 = 16;
+/// Idle HTTP connections that one worker keeps for one endpoint.
+const IDLE_MAX: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -401,6 +455,30 @@ mod tests {
         );
         link.shut();
         assert_eq!(pools.choose((0, 0), SOURCE, NOW, 1).expect_err("nothing is left"), Failure::NoEndpoint);
+    }
+
+    #[test]
+    fn an_idle_connection_is_taken_last_first_and_not_once_it_has_ended() {
+        let (mut pools, cluster) = pools(&[1], |_| ());
+        let endpoint = Arc::clone(&cluster.endpoints()[0]);
+        let address = |index| Address { index, generation: 0 };
+        let take = |pools: &mut Pools, fresh| {
+            pools.choose_exclusive(0, SOURCE, NOW, fresh).expect("room").address.map(|address| address.index)
+        };
+        assert_eq!(take(&mut pools, false), None, "there is none");
+        let links: Vec<_> = (0..3).map(|_| Arc::new(Link::default())).collect();
+        for (index, link) in links.iter().enumerate() {
+            assert!(pools.keep_idle(0, &endpoint, address(index as u32), link));
+        }
+        links[1].shut();
+        assert_eq!(take(&mut pools, true), None, "a fresh one is wanted");
+        assert_eq!([0; 3].map(|_| take(&mut pools, false)), [Some(2), Some(0), None]);
+        let kept = (0..IDLE_MAX as u32 + 9).filter(|n| pools.keep_idle(0, &endpoint, address(*n), &links[0]));
+        assert_eq!(kept.count(), IDLE_MAX);
+        links[0].shut();
+        cluster.set_endpoints(&[]);
+        assert!(pools.choose_exclusive(0, SOURCE, NOW, false).is_err());
+        assert!(!pools.keep_idle(0, &endpoint, address(7), &links[2]), "its endpoint is gone");
     }
 
     #[test]

@@ -2,11 +2,10 @@
 //! reload may change it. Flags, environment, file, `--help` and docs/configuration.md all take from it, so they agree.
 //! It reads single values and knows nothing about how values fit together: that is the loader's work.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use crate::config::fault::Place;
 use crate::config::fault::nearest;
-use crate::config::network::Network;
-use crate::config::network::list;
 use crate::config::units::format_bytes;
 use crate::config::units::format_duration_ms;
 use crate::config::units::parse_bytes;
@@ -57,14 +56,12 @@ pub enum Kind {
     Filter,
     /// `IP:PORT`, or `off`.
     Address,
-    /// `bolt://HOST:PORT` or `tcp://HOST:PORT`.
+    /// `bolt://HOST:PORT`, `http://HOST:PORT` or `tcp://HOST:PORT`.
     Url,
     /// A list of those.
     Urls,
-    /// Networks by commas.
-    Networks,
-    /// IP addresses by commas.
-    Addresses,
+    /// A list of texts; in the words of the bracket.
+    Texts(&'static str),
 }
 
 /// A value that is in the range of its key.
@@ -76,6 +73,8 @@ pub enum Value {
     Switch(bool),
     /// Of everything else.
     Text(String),
+    /// Of a list of texts, each with its place.
+    Texts(Vec<(String, Place)>),
 }
 
 impl Key {
@@ -106,13 +105,10 @@ impl Key {
                 Ok(Value::Text(text.to_owned()))
             }
             Kind::Address => Err(format!("{text:?} is no IP:PORT and not off")),
-            Kind::Text | Kind::Url | Kind::Urls if text.trim().is_empty() => Err("is empty".to_owned()),
-            Kind::Text | Kind::Url | Kind::Urls => Ok(Value::Text(text.to_owned())),
-            Kind::Networks => list::<Network, _>(text).map(|_| Value::Text(text.to_owned())),
-            Kind::Addresses => match list::<IpAddr, _>(text) {
-                Ok(_) => Ok(Value::Text(text.to_owned())),
-                Err(_) => Err(format!("{text:?} is no list of IP addresses by commas")),
-            },
+            Kind::Text | Kind::Url | Kind::Urls | Kind::Texts(_) if text.trim().is_empty() => {
+                Err("is empty".to_owned())
+            }
+            Kind::Text | Kind::Url | Kind::Urls | Kind::Texts(_) => Ok(Value::Text(text.to_owned())),
         }
     }
 
@@ -135,6 +131,11 @@ impl Key {
 }
 
 impl Kind {
+    /// Whether its value is a list.
+    pub fn is_list(self) -> bool {
+        matches!(self, Kind::Urls | Kind::Texts(_))
+    }
+
     /// In words: the unit, and the range.
     pub fn describe(self) -> String {
         match self {
@@ -148,10 +149,9 @@ impl Kind {
             Kind::Text => "text".to_owned(),
             Kind::Filter => "off|error|warn|info|debug|trace, or target=level, by commas".to_owned(),
             Kind::Address => "IP:PORT|off".to_owned(),
-            Kind::Url => "bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
+            Kind::Url => "bolt|http|tcp://HOST:PORT".to_owned(),
             Kind::Urls => "list of bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
-            Kind::Networks => "NETWORK/BITS, by commas".to_owned(),
-            Kind::Addresses => "IP, by commas".to_owned(),
+            Kind::Texts(of) => format!("list of {of}"),
         }
     }
 }
@@ -232,7 +232,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// A slot is named by 32 bits, of which some are kept.
-const CONNECTIONS_MAX: u64 = 1 << 24;
+/// What a slot's name can count.
+pub(crate) const CONNECTIONS_MAX: u64 = 1 << 24;
 
 const fn stays(path: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Key {
     Key { path, kind, default, change: Change::Static, flag: None, help }
@@ -280,6 +281,12 @@ pub const KEYS: &[Key] = &[
     stays("engine.accept", Kind::Choice(&["shared", "reuseport"]), "shared",
         "One listening socket placed by load, or one per reactor: that accepts faster and costs an uneven spread, and a second instance can share the port without complaint")
         .flag("--accept"),
+    stays("engine.rebalance", Kind::Choice(&["on", "off"]), "on",
+        "Busy connections leave a reactor that is clearly busier than another; costs nothing while reactors are even, a few microseconds per move; raw engine with help only")
+        .flag("--rebalance"),
+    stays("engine.active_min", Kind::Count(1, 1_024), "(as many as reactors: off)",
+        "Reactors that clients' connections are gathered on while there is little to do; fewer save wake-ups and cost a moment when load rises; below the reactors nothing is rebalanced; raw engine with help only")
+        .flag("--active-min"),
     stays("listeners[].name", Kind::Text, "(`listener-` and its position)", "The name in logs and metrics"),
     stays("listeners[].address", Kind::Url, "bolt://127.0.0.1:12200",
         "Where clients connect; the host is an IP address or localhost; port 0 takes a free one; repeat the flag for more listeners")
@@ -287,12 +294,12 @@ pub const KEYS: &[Key] = &[
     changes("listeners[].cluster", Kind::Text, "(none; the embedded echo upstream if there are no clusters)",
         "The cluster of requests that no route matches, and of every tunnel"),
     changes("listeners[].timeout", Kind::Duration(1, DAY), "1m",
-        "The deadline of a request to that cluster that names none itself; Bolt only"),
+        "The deadline of a request to that cluster that names none itself; not of tunnels"),
     changes("listeners[].send_goaway", Kind::Switch, "false",
         "Whether a draining gateway sends Bolt goaway; clients that do not know command 100 break on it; Bolt only"),
     changes("listeners[].proxy_protocol", Kind::Choice(&["off", "v1", "v2", "any"]), "off",
-        "Clients come through a proxy that names them in a header of the PROXY protocol; one without the header is closed; costs some 80 bytes per idle connection"),
-    changes("listeners[].proxy_trusted", Kind::Networks, "(required with proxy_protocol)",
+        "Clients come through a proxy that names them in a header of the PROXY protocol; one without the header is closed; costs some 80 bytes per idle connection; any protocol"),
+    changes("listeners[].proxy_trusted", Kind::Texts("IP|IP/BITS"), "(required with proxy_protocol)",
         "The networks whose header is taken for the client's address; connections from elsewhere are reset"),
     changes("listeners[].proxy_timeout", Kind::Duration(10, HOUR), "5s", "How long that header may take"),
     changes("listeners[].tls_passthrough", Kind::Choice(&["off", "required", "preferred"]), "off",
@@ -301,9 +308,39 @@ pub const KEYS: &[Key] = &[
         "How long that message may take; with preferred, a client that stays silent so long goes to the listener's cluster, which delays protocols whose server speaks first by as much"),
     changes("listeners[].server_name_required", Kind::Switch, "false",
         "Whether TLS that names no server is closed; otherwise it goes to the listener's cluster"),
-    changes("routes[].service", Kind::Text, "(required)", "The exact value of the Bolt header `service`"),
-    changes("routes[].cluster", Kind::Text, "(required)", "The cluster that answers it"),
+    changes("routes[].service", Kind::Text, "(none)", "The exact value of the Bolt header `service`"),
+    changes("routes[].service_prefix", Kind::Text, "(none)", "What that header begins with; an exact route goes before, then the longest prefix"),
+    changes("routes[].service_regex", Kind::Text, "(none)", "A regular expression that the whole of that header matches; tried last, in the order of the file"),
+    changes("routes[].host", Kind::Text, "(any)",
+        "The virtual host: `example.com`, `*.example.com` for every name below it, either with `:PORT` to take only clients that name that port; HTTP only, like all below"),
+    changes("routes[].path", Kind::Text, "(any)", "The exact path, without a query"),
+    changes("routes[].prefix", Kind::Text, "(any)", "A path and all that stands below it: `/api` takes /api and /api/x, not /apis; the longest goes first"),
+    changes("routes[].regex", Kind::Text, "(any)", "A regular expression that the whole path matches; tried after all prefixes, in the order of the file, each at the cost of one pass over the path"),
+    changes("routes[].methods", Kind::Texts("METHOD"), "(any)", "The methods, as clients write them; GET does not stand for HEAD"),
+    changes("routes[].headers", Kind::Texts("NAME|NAME=VALUE|NAME~REGEX"), "(none)",
+        "Header fields that must be there, have this value, or match as a whole; all of them, in any line of the name"),
+    changes("routes[].query", Kind::Texts("NAME|NAME=VALUE|NAME~REGEX"), "(none)", "The same for query parameters, compared unescaped"),
+    changes("routes[].cluster", Kind::Text, "(none)", "The cluster that answers it; its protocol says whether the route is of Bolt or of HTTP"),
+    changes("routes[].clusters", Kind::Texts("NAME=WEIGHT"), "(none)", "Several clusters that share the requests by weight, instead of one"),
     changes("routes[].timeout", Kind::Duration(1, DAY), "1m", "The deadline of a request that names none itself"),
+    changes("routes[].rewrite_prefix", Kind::Text, "(none)", "What the upstream sees instead of `prefix` or `path`"),
+    changes("routes[].rewrite_host", Kind::Text, "(none)", "The host, with a port if need be, that the upstream sees"),
+    changes("routes[].redirect", Kind::Text, "(none)",
+        "Where the client is sent, instead of a cluster: text with {host}, {authority}, {path}, {rest} behind `prefix`, and {query}"),
+    changes("routes[].redirect_status", Kind::Choice(&["301", "302", "303", "307", "308"]), "302", "The status of that"),
+    changes("routes[].respond_status", Kind::Count(200, 599), "(none)", "The status that the gateway answers with itself, instead of a cluster"),
+    changes("routes[].respond_body", Kind::Text, "(empty)", "The content of that answer, at most 64 KiB"),
+    changes("routes[].respond_content_type", Kind::Text, "text/plain; charset=utf-8", "What that content is"),
+    changes("routes[].request_headers_add", Kind::Texts("NAME=VALUE"), "(none)", "Header fields that the upstream gets beside those of the client"),
+    changes("routes[].request_headers_set", Kind::Texts("NAME=VALUE"), "(none)", "Header fields that the upstream gets instead of the client's"),
+    changes("routes[].request_headers_remove", Kind::Texts("NAME"), "(none)", "Header fields that the upstream does not get"),
+    changes("routes[].response_headers_add", Kind::Texts("NAME=VALUE"), "(none)", "Header fields that the client gets beside those of the upstream"),
+    changes("routes[].response_headers_set", Kind::Texts("NAME=VALUE"), "(none)", "Header fields that the client gets instead of the upstream's"),
+    changes("routes[].response_headers_remove", Kind::Texts("NAME"), "(none)", "Header fields that the client does not get"),
+    changes("routes[].fault_delay", Kind::Duration(1, HOUR), "(none)", "How long requests wait before they go on: to try how clients bear it"),
+    changes("routes[].fault_delay_percent", Kind::Count(1, 100), "100", "How many of a hundred wait"),
+    changes("routes[].fault_abort", Kind::Count(400, 599), "(none)", "The status that requests are answered with instead of going on; a delay comes before"),
+    changes("routes[].fault_abort_percent", Kind::Count(1, 100), "100", "How many of a hundred are"),
     changes("tls_routes[].server_name", Kind::Text, "(required)",
         "A server name, or `*.` and the end of names; equal goes before the longest end"),
     changes("tls_routes[].alpn", Kind::Text, "(any)", "A protocol that the client must offer, such as h2; goes before a route to the same name without one"),
@@ -312,7 +349,8 @@ pub const KEYS: &[Key] = &[
     changes("clusters[].endpoints", Kind::Urls, "(the embedded echo upstream; in a file required unless `echo`)",
         "The servers, all of one protocol; names are resolved again and again; repeat the flag for more endpoints")
         .flag("--upstream"),
-    changes("clusters[].echo", Kind::Switch, "false", "The embedded Bolt upstream that answers with what it was sent, instead of endpoints"),
+    changes("clusters[].echo", Kind::Switch, "false", "The embedded upstream that answers with what it was sent, instead of endpoints"),
+    changes("clusters[].protocol", Kind::Choice(&["bolt", "http"]), "bolt", "What the embedded upstream speaks; URLs of endpoints say it themselves"),
     changes("clusters[].balance", Kind::Choice(&["round_robin", "least_outstanding", "random", "hash"]), "round_robin",
         "How an endpoint is chosen: in turn; the one with the fewest requests in flight (tunnels open); of two at random the one with fewer; or by the client's address, the same as long as it may be used (Maglev: 128 KiB per cluster)"),
     changes("clusters[].mode", Kind::Choice(&["shared", "bound"]), "shared",
@@ -324,6 +362,11 @@ pub const KEYS: &[Key] = &[
     changes("clusters[].requests_max", Kind::Count(1, 16 * MIB), "65536", "Requests in flight per endpoint; Bolt only"),
     changes("clusters[].output_max", Kind::Size(64 * KIB, GIB), "4MiB", "Bytes queued for one endpoint; Bolt only"),
     changes("clusters[].connect_timeout", Kind::Duration(1, HOUR), "1s", "The deadline of a connect"),
+    changes("clusters[].idle_timeout", Kind::Duration(100, DAY), "1m", "An HTTP connection to an endpoint is closed after so long without a request, earlier if the endpoint announces less; HTTP only"),
+    changes("clusters[].requests_per_connection_max", Kind::Count(0, 1_000_000_000), "0",
+        "An HTTP connection to an endpoint ends after so many requests, a little earlier at random so that not all end at once; 0 is no limit; HTTP only"),
+    changes("clusters[].connection_age_max", Kind::Duration(0, 30 * DAY), "0s",
+        "An HTTP connection to an endpoint takes no more requests once it is so old, a little earlier at random; 0s is no limit; HTTP only"),
     changes("clusters[].heartbeat_interval", Kind::Duration(100, DAY), "15s",
         "An upstream connection this long without traffic is asked for a heartbeat; Bolt only"),
     changes("clusters[].heartbeat_timeout", Kind::Duration(10, HOUR), "1s", "How long the answer may take; Bolt only"),
@@ -333,11 +376,11 @@ pub const KEYS: &[Key] = &[
         "The first pause after an endpoint could not be reached; it doubles, with jitter"),
     changes("clusters[].reconnect_max", Kind::Duration(1, DAY), "10s", "The longest such pause"),
     changes("clusters[].resolve_interval", Kind::Duration(100, DAY), "30s", "How long a resolved name is good"),
-    changes("clusters[].connect_attempts", Kind::Count(1, 16), "3", "How many endpoints are tried for one tunnel, before a byte is sent; tcp only"),
-    changes("clusters[].source_addresses", Kind::Addresses, "(the system chooses)",
+    changes("clusters[].connect_attempts", Kind::Count(1, 16), "3", "How many connects are tried for one tunnel, or one request of HTTP of which nothing was sent; tcp and http only"),
+    changes("clusters[].source_addresses", Kind::Texts("IP"), "(the system chooses)",
         "Addresses of this host that connections are made from, in turn: each has ports of its own, about 28,000 per endpoint"),
     changes("clusters[].proxy_protocol", Kind::Choice(&["off", "v1", "v2"]), "off",
-        "The header of the PROXY protocol that names the client, first on every connection; tcp only"),
+        "The header of the PROXY protocol that names the client, first on every connection; tcp only, since connections of the others carry requests of many clients"),
     changes("clusters[].original_destination", Kind::Switch, "false",
         "Instead of endpoints: each tunnel goes where its client connected to before the packet filter sent it here (SO_ORIGINAL_DST); tcp only"),
     changes("limits.in_flight_max", Kind::Count(1, 65_535), "1024",
@@ -356,7 +399,14 @@ pub const KEYS: &[Key] = &[
     changes("limits.frame_rate_min", Kind::Size(1, GIB), "4KiB", "The least that arrives of a frame in a second, after five"),
     changes("limits.heartbeat_rate_max", Kind::Count(1, 100_000), "10", "Heartbeats of one client connection in a second"),
     changes("limits.tunnel_credit", Kind::Size(16 * KIB, GIB), "256KiB",
-        "Bytes under way in each direction of a tunnel; less costs throughput on long paths"),
+        "Bytes under way in each direction of a tunnel or of a body of HTTP; less costs throughput on long paths"),
+    changes("limits.http_line_max", Kind::Size(256, 64 * KIB), "8KiB", "Longest request line, or status line of an upstream; above it 414, or 502"),
+    changes("limits.http_head_max", Kind::Size(KIB, MIB), "32KiB", "Largest head of a message, and largest trailer section; above it 431, or 502"),
+    changes("limits.http_fields_max", Kind::Count(1, 1_000), "100", "Most header fields of a message; above it 431, or 502"),
+    changes("limits.http_extension_max", Kind::Size(0, MIB), "4KiB", "Most bytes of chunk extensions in one body; above it 400"),
+    changes("limits.http_body_max", Kind::Size(0, 1_024 * GIB), "0B", "Largest body; 0B is no limit, since bodies are streamed; above it 413"),
+    changes("limits.http_body_rate_min", Kind::Size(1, GIB), "16B",
+        "The least that comes of the body of an HTTP request in a second, over `timeouts.http_body` and while it is read"),
     changes("timeouts.idle", Kind::Duration(100, 30 * DAY), "15m",
         "A client connection without a byte for this long is closed; heartbeats count as bytes; longer costs memory for dead peers")
         .flag("--idle-timeout"),
@@ -366,6 +416,22 @@ pub const KEYS: &[Key] = &[
         "A tunnel whose server has ended its side ends after so long without a byte of the client"),
     changes("timeouts.tunnel_max", Kind::Duration(100, 365 * DAY), "(no limit)",
         "A tunnel is closed after so long, whatever it carries"),
+    changes("timeouts.http_head", Kind::Duration(100, HOUR), "10s",
+        "The head of an HTTP request must be there so long after its first byte, whatever comes of it in between"),
+    changes("timeouts.http_body", Kind::Duration(100, DAY), "1m",
+        "How long nothing may come of a body of HTTP while it is read, and nothing be taken of one that is written"),
+    changes("http.forwarded", Kind::Choice(&["x-forwarded", "forwarded", "both", "off"]), "x-forwarded",
+        "How upstreams learn of the client: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239); what clients say of themselves in either is removed unless they are trusted"),
+    changes("http.trusted", Kind::Texts("IP|IP/BITS"), "(nobody)",
+        "Proxies whose word about their client is believed: their fields are kept and added to, their X-Request-Id is kept"),
+    changes("http.request_id", Kind::Switch, "true", "Whether every request has an X-Request-Id, made here if no trusted proxy sent one"),
+    changes("http.via", Kind::Text, "(none)", "The name of this gateway in Via, which is not written without one"),
+    changes("http.escaped_slash", Kind::Choice(&["refuse", "keep"]), "refuse",
+        "What happens to %2F and %5C in a path: 400, or left as they are; servers differ in what they take them for"),
+    changes("http.underscores", Kind::Choice(&["drop", "refuse", "keep"]), "drop",
+        "What happens to request fields with an underscore in the name, which some servers take for a dash: not forwarded, 400, or forwarded"),
+    changes("http.error_reason", Kind::Switch, "false",
+        "Whether error answers name the failure in a field X-Bowline-Reason"),
     stays("admin.address", Kind::Address, "127.0.0.1:2046",
         "Where health, metrics and the list of connections are; whoever reaches it sees them, if their Host is localhost or an IP address of it (421 otherwise, against rebound names); off costs all three")
         .flag("--admin"),

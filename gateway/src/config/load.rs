@@ -6,12 +6,22 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use bowline_protocols::http::EscapedSlash;
+use bowline_protocols::http::HttpLimits;
+use bowline_protocols::http::Underscores;
+
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
 use crate::config::files;
+use crate::config::http::ForwardedMode;
+use crate::config::http::ForwardedPlan;
+use crate::config::http::HttpPlan;
+use crate::config::http::is_token;
+use crate::config::keys::CONNECTIONS_MAX;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
 use crate::config::machine::Machine;
+use crate::config::network::networks;
 use crate::config::plan::AcceptMode;
 use crate::config::plan::Dispatch;
 use crate::config::plan::DrainPlan;
@@ -84,6 +94,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
     let engine = settings.engine(machine);
     let limits = settings.limits(&engine);
     let timeouts = settings.timeouts();
+    let http = settings.http();
     let drain = settings.drain();
     let log = settings.log();
     let admin = settings.text("admin.address");
@@ -99,6 +110,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
         clusters: topology.clusters,
         limits,
         timeouts,
+        http: HttpPlan { routes: topology.http_routes, ..http },
         admin,
         drain,
         log,
@@ -123,17 +135,23 @@ impl Settings<'_> {
             _ => EngineMode::Raw,
         };
         if mode == EngineMode::Tokio {
-            for path in ["engine.dispatch", "engine.reactors"] {
+            for path in ["engine.dispatch", "engine.reactors", "engine.rebalance", "engine.active_min"] {
                 self.refuse(path, "has no effect with the tokio engine, which has workers only");
+            }
+        }
+        let dispatch = match self.text("engine.dispatch").as_str() {
+            "handoff" => Dispatch::Handoff,
+            _ => Dispatch::Help,
+        };
+        if mode == EngineMode::Raw && dispatch == Dispatch::Handoff {
+            for path in ["engine.rebalance", "engine.active_min"] {
+                self.refuse(path, "has no effect with handoff, where any worker runs what any reactor finds");
             }
         }
         let (reactors, workers) = self.threads(machine, mode);
         EnginePlan {
             mode,
-            dispatch: match self.text("engine.dispatch").as_str() {
-                "handoff" => Dispatch::Handoff,
-                _ => Dispatch::Help,
-            },
+            dispatch,
             reactors,
             workers,
             pin_cores: self.switch("engine.pin_cores"),
@@ -148,6 +166,8 @@ impl Settings<'_> {
                 "reuseport" => AcceptMode::Reuseport,
                 _ => AcceptMode::Shared,
             },
+            rebalance: self.text("engine.rebalance") == "on",
+            active_min: self.layer.number("engine.active_min").map(|(number, _)| number as usize),
         }
     }
 
@@ -183,7 +203,7 @@ impl Settings<'_> {
                 );
                 self.faults.add(Place::Machine, message);
             }
-            return left.min(CONNECTIONS_MOST) as usize;
+            return left.min(CONNECTIONS_MAX) as usize;
         };
         let most = descriptors.saturating_sub(DESCRIPTORS_LEAST);
         if said > most {
@@ -217,6 +237,8 @@ impl Settings<'_> {
             frame_rate_min: self.size("limits.frame_rate_min"),
             heartbeat_rate_max: self.number("limits.heartbeat_rate_max") as u32,
             tunnel_credit_bytes: self.size("limits.tunnel_credit"),
+            http: self.http_limits(),
+            http_body_rate_min: self.size("limits.http_body_rate_min"),
         }
     }
 
@@ -242,7 +264,58 @@ impl Settings<'_> {
             client_fin_ms: self.number("timeouts.client_fin"),
             server_fin_ms: self.number("timeouts.server_fin"),
             tunnel_ms_max: self.layer.number("timeouts.tunnel_max").map(|(ms, _)| ms),
+            http_head_ms: self.number("timeouts.http_head"),
+            http_body_ms: self.number("timeouts.http_body"),
         }
+    }
+
+    fn http_limits(&mut self) -> HttpLimits {
+        let line = self.number("limits.http_line_max") as u32;
+        let head = self.number("limits.http_head_max") as u32;
+        if line > head {
+            let message = format!("{line} bytes are more than limits.http_head_max ({head} bytes)");
+            self.fault("limits.http_line_max", message);
+        }
+        HttpLimits {
+            line_bytes_max: line,
+            head_bytes_max: head,
+            fields_max: self.number("limits.http_fields_max") as u32,
+            extension_bytes_max: self.number("limits.http_extension_max") as u32,
+            body_bytes_max: self.number("limits.http_body_max"),
+            escaped_slash: match self.text("http.escaped_slash").as_str() {
+                "keep" => EscapedSlash::Keep,
+                _ => EscapedSlash::Refuse,
+            },
+            underscores: match self.text("http.underscores").as_str() {
+                "keep" => Underscores::Keep,
+                "refuse" => Underscores::Refuse,
+                _ => Underscores::Drop,
+            },
+        }
+    }
+
+    fn forwarded(&mut self) -> ForwardedPlan {
+        let via = self.layer.text("http.via").map(|(name, _)| name.to_owned());
+        if let Some(name) = via.as_deref().filter(|name| !is_token(name)) {
+            self.fault("http.via", format!("{name:?} is no word; write for example bowline"));
+        }
+        ForwardedPlan {
+            mode: match self.text("http.forwarded").as_str() {
+                "forwarded" => ForwardedMode::Forwarded,
+                "both" => ForwardedMode::Both,
+                "off" => ForwardedMode::Off,
+                _ => ForwardedMode::XForwarded,
+            },
+            via,
+            request_id: self.switch("http.request_id"),
+            trusted: networks(self.layer.texts("http.trusted"), "http.trusted", self.faults),
+        }
+    }
+
+    /// Routes are added once clusters are known.
+    fn http(&mut self) -> HttpPlan {
+        let error_reason = self.switch("http.error_reason");
+        HttpPlan { routes: Vec::new(), forwarded: self.forwarded(), error_reason }
     }
 
     fn drain(&self) -> DrainPlan {
@@ -300,10 +373,8 @@ impl Settings<'_> {
 }
 
 /// Kept for listeners, logs, epoll, the admin interface and upstream connections that are being replaced.
-const DESCRIPTORS_RESERVED: u64 = 512;
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 512;
 /// The same where someone said how many connections there may be: what the process opens in any case.
 const DESCRIPTORS_LEAST: u64 = 16;
-/// What a slot's name can count.
-const CONNECTIONS_MOST: u64 = 1 << 24;
 /// A gateway with less cannot hold the largest frame.
 const BUFFER_BYTES_LEAST: u64 = 16 << 20;

@@ -5,11 +5,13 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::path::PathBuf;
 
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
+
+use crate::config::cgroup;
+use crate::config::cgroup::Bound;
 
 /// What this process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +27,15 @@ pub struct Machine {
 impl Machine {
     /// This machine.
     pub fn read() -> Machine {
+        Machine::read_below(Path::new("/"))
+    }
+
+    /// The same, with the memory that files below another folder say.
+    pub(crate) fn read_below(root: &Path) -> Machine {
         Machine {
             // The standard library takes the least of sched_getaffinity and the quotas of cgroup v1 and v2.
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: memory_bytes(Path::new("/")),
+            memory_bytes: memory_bytes(root),
             descriptors_max: getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(_, hard)| hard),
         }
     }
@@ -42,32 +49,13 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
 
 /// The least of what the process's own cgroup, those above it and the machine allow.
 fn memory_bytes(root: &Path) -> u64 {
-    let limits = cgroup_folders(root).into_iter().filter_map(|folder| number(&folder.join("memory.max")));
+    let limit = cgroup::memory_bytes(root).and_then(Bound::most);
     let total = fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| total_bytes(&text));
-    limits.chain(total).min().unwrap_or(MEMORY_BYTES_UNKNOWN)
+    limit.into_iter().chain(total).min().unwrap_or(MEMORY_BYTES_UNKNOWN)
 }
 
 /// Assumed where not even `/proc/meminfo` can be read.
 const MEMORY_BYTES_UNKNOWN: u64 = 1 << 30;
-
-/// The folder of the process's cgroup (v2) and those above it. In a container the path may lie outside of what is
-/// mounted; the mount's own folder then still holds the container's limit.
-fn cgroup_folders(root: &Path) -> Vec<PathBuf> {
-    let mount = root.join("sys/fs/cgroup");
-    let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or("");
-    let mut folder = mount.join(own);
-    let mut folders = vec![folder.clone()];
-    while folder != mount && folder.pop() {
-        folders.push(folder.clone());
-    }
-    folders
-}
-
-/// A file that holds one number; `max` is none.
-fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
-}
 
 fn total_bytes(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -78,34 +66,14 @@ fn total_bytes(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A root folder with these files, removed at the end.
-    struct Root(PathBuf);
-
-    impl Root {
-        fn with(name: &str, files: &[(&str, &str)]) -> Root {
-            let root = std::env::temp_dir().join(format!("bowline-machine-{name}-{}", std::process::id()));
-            for (path, text) in files {
-                let path = root.join(path);
-                fs::create_dir_all(path.parent().expect("it has one")).expect("a temporary folder");
-                fs::write(path, text).expect("a temporary file");
-            }
-            Root(root)
-        }
-    }
-
-    impl Drop for Root {
-        fn drop(&mut self) {
-            drop(fs::remove_dir_all(&self.0));
-        }
-    }
+    use crate::config::tree::Tree;
 
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        8000 kB\nMemFree: 1 kB\n");
 
     #[test]
     fn without_a_cgroup_all_memory_counts() {
-        let root = Root::with("bare", &[MEMINFO]);
-        assert_eq!(memory_bytes(&root.0), 8_000 * 1_024);
+        let root = Tree::with("bare", &[MEMINFO]);
+        assert_eq!(memory_bytes(root.path()), 8_000 * 1_024);
     }
 
     #[test]
@@ -116,8 +84,8 @@ mod tests {
             ("sys/fs/cgroup/a/b/memory.max", "max\n"),
             ("sys/fs/cgroup/a/memory.max", "4096\n"),
         ];
-        let root = Root::with("nested", &files);
-        assert_eq!(memory_bytes(&root.0), 4_096);
+        let root = Tree::with("nested", &files);
+        assert_eq!(memory_bytes(root.path()), 4_096);
     }
 
     #[test]
@@ -127,8 +95,20 @@ mod tests {
             ("proc/self/cgroup", "0::/not/mounted/here\n"),
             ("sys/fs/cgroup/memory.max", "65536\n"),
         ];
-        let root = Root::with("container", &files);
-        assert_eq!(memory_bytes(&root.0), 65_536);
+        let root = Tree::with("container", &files);
+        assert_eq!(memory_bytes(root.path()), 65_536);
+    }
+
+    #[test]
+    fn a_limit_of_the_first_version_counts_too() {
+        let files = [
+            MEMINFO,
+            ("proc/self/cgroup", "4:memory:/box\n0::/\n"),
+            ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "65536\n"),
+        ];
+        let root = Tree::with("version-1", &files);
+        assert_eq!(memory_bytes(root.path()), 65_536);
     }
 
     #[test]

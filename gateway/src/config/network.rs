@@ -1,81 +1,64 @@
-//! Networks as people write them, `10.0.0.0/8` or one address, and lists of them by commas. It answers whether an
-//! address is inside, and refuses what was probably not meant. Called by the table of keys and by whoever trusts.
+//! Networks and addresses as people list them: `10.0.0.0/8` or one address. It refuses what was probably not meant, and
+//! answers whether an address is inside. Called by the loader and the topology, and by whoever trusts.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
-/// Addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
+use ipnet::IpNet;
+
+use crate::config::fault::Faults;
+use crate::config::said::Item;
+
+/// Whether `address` is in one of `networks`. An address of IPv4 in the form of IPv6 is what it is.
+pub fn is_within(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
-impl Network {
-    /// Whether `address` is one of it. An address of IPv4 in the form of IPv6 is what it is.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                same_start(own.to_bits().into(), other.to_bits().into(), 32 - self.bits)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                same_start(own.to_bits(), other.to_bits(), 128 - self.bits)
-            }
-            _ => false,
+/// The networks of a list; `name` is its name in messages.
+pub(crate) fn networks(items: &[Item], name: &str, faults: &mut Faults) -> Vec<IpNet> {
+    read(items, name, faults, network)
+}
+
+/// The addresses of a list.
+pub(crate) fn addresses(items: &[Item], name: &str, faults: &mut Faults) -> Vec<IpAddr> {
+    let address = |text: &str| text.trim().parse().map_err(|_| format!("{text:?} is no IP address"));
+    read(items, name, faults, address)
+}
+
+fn read<T>(
+    items: &[Item],
+    name: &str,
+    faults: &mut Faults,
+    one: impl Fn(&str) -> Result<T, String>,
+) -> Vec<T> {
+    let mut values = Vec::with_capacity(items.len());
+    for (text, place) in items {
+        match one(text) {
+            Ok(value) => values.push(value),
+            Err(message) => faults.add(place.clone(), format!("{name}: {message}")),
         }
     }
+    values
 }
 
-/// Whether both are the same but for the last bits.
-fn same_start(one: u128, other: u128, last_bits: u8) -> bool {
-    let cut = |bits: u128| bits.checked_shr(last_bits.into()).unwrap_or(0);
-    cut(one) == cut(other)
-}
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Network, String> {
-        let (address, bits) =
-            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let wrong = || format!("{text:?} is no network; write for example 10.0.0.0/8 or 2001:db8::1");
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(most), |bits| bits.parse().map_err(|_| wrong()))?;
-        if bits > most {
-            return Err(format!("{text:?}: an address has {most} bits"));
-        }
-        let value = match address {
-            IpAddr::V4(address) => u128::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits(),
-        };
-        // Whoever writes 10.1.2.3/8 means either the host or the network, and trust is not to be guessed at.
-        if value & !u128::MAX.checked_shl(u32::from(most - bits)).unwrap_or(0) != 0 {
-            return Err(format!("{text:?} names one host and {bits} bits; leave out one of both"));
-        }
-        Ok(Network { address, bits })
+/// An address, or all that share its first bits; bits behind those would be a slip of some kind.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    let network = address.or_else(|_| text.parse::<IpNet>());
+    let network = network.map_err(|_| format!("{text:?} is no IP and no IP/BITS"))?;
+    if network.trunc() != network {
+        return Err(format!(
+            "{text:?} has bits behind its {}; write {}",
+            network.prefix_len(),
+            network.trunc()
+        ));
     }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.address, self.bits)
-    }
-}
-
-/// The entries of a list by commas.
-pub fn list<T: FromStr<Err = E>, E>(text: &str) -> Result<Vec<T>, E> {
-    text.split(',').map(|entry| entry.trim().parse()).collect()
+    Ok(network)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn network(text: &str) -> Network {
-        text.parse().expect("a network")
-    }
 
     #[test]
     fn a_network_holds_what_begins_like_it() {
@@ -88,22 +71,23 @@ mod tests {
             ("::1", "::2", "::1/128"),
         ] {
             let address = |text: &str| text.parse().expect("an address");
-            assert!(network(text).contains(address(inside)), "{inside} in {text}");
-            assert!(!network(text).contains(address(outside)), "{outside} not in {text}");
+            let networks = [network(text).expect("a network")];
+            assert!(is_within(&networks, address(inside)), "{inside} in {text}");
+            assert!(!is_within(&networks, address(outside)), "{outside} not in {text}");
         }
-        let all = |text: &str, address: &str| network(text).contains(address.parse().expect("an address"));
+        let all = |text: &str, address: &str| {
+            is_within(&[network(text).expect("a network")], address.parse().expect("an address"))
+        };
         assert!(all("0.0.0.0/0", "8.8.8.8") && !all("0.0.0.0/0", "::1") && all("::/0", "::1"));
+        assert!(!is_within(&[], "::1".parse().expect("an address")));
     }
 
     #[test]
     fn what_was_probably_not_meant_is_refused() {
-        let refused = |text: &str| text.parse::<Network>().expect_err("it is refused");
-        for text in ["", "ten", "10.0.0.0/", "10.0.0.0/x", "10.0.0.0/-1", "10.0.0/8"] {
-            assert!(refused(text).contains("is no network"), "{text:?}");
+        let refused = |text: &str| network(text).expect_err("it is refused");
+        for text in ["", "ten", "10.0.0.0/", "10.0.0.0/x", "10.0.0.0/-1", "10.0.0/8", "10.0.0.0/33"] {
+            assert!(refused(text).contains("is no IP and no IP/BITS"), "{text:?}");
         }
-        assert_eq!(refused("10.0.0.0/33"), "\"10.0.0.0/33\": an address has 32 bits");
-        assert_eq!(refused("10.0.0.1/8"), "\"10.0.0.1/8\" names one host and 8 bits; leave out one of both");
-        assert!(list::<Network, _>("10.0.0.0/8, ::1").is_ok_and(|list| list.len() == 2));
-        assert!(list::<Network, _>("10.0.0.0/8,").is_err());
+        assert_eq!(refused("10.0.0.1/8"), "\"10.0.0.1/8\" has bits behind its 8; write 10.0.0.0/8");
     }
 }

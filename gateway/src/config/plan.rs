@@ -7,10 +7,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use bowline_protocols::http::HttpLimits;
 pub use bowline_protocols::proxy_header::Version as ProxyVersion;
 pub use bowline_protocols::proxy_header::Versions as ProxyVersions;
+use ipnet::IpNet;
 
-use crate::config::network::Network;
+use crate::config::http::HttpPlan;
+use crate::config::pattern::Pattern;
 
 /// Everything that `bowline run` needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +22,7 @@ pub struct Plan {
     pub engine: EnginePlan,
     /// Where clients connect, at least one.
     pub listeners: Vec<ListenerPlan>,
-    /// The routes of requests by their Bolt header `service`.
+    /// The routes of requests by their Bolt header `service`, in the order of the file.
     pub routes: Vec<RoutePlan>,
     /// The routes of TLS that is passed on as it is.
     pub tls_routes: Vec<TlsRoutePlan>,
@@ -29,6 +32,8 @@ pub struct Plan {
     pub limits: LimitsPlan,
     /// Deadlines that are not of one route.
     pub timeouts: TimeoutsPlan,
+    /// What is particular to HTTP, its routes above all.
+    pub http: HttpPlan,
     /// Where the admin interface listens; nothing when it is off.
     pub admin: Option<SocketAddr>,
     /// How the process ends.
@@ -71,6 +76,10 @@ pub struct EnginePlan {
     pub connections_per_source_max: Option<usize>,
     /// `--accept`. Default shared.
     pub accept: AcceptMode,
+    /// `--rebalance`: busy connections leave a reactor that is clearly busier than another. Default on.
+    pub rebalance: bool,
+    /// `--active-min`: reactors that connections are gathered on while there is little to do. Default none: all of them.
+    pub active_min: Option<usize>,
 }
 
 /// `--engine raw|tokio`.
@@ -105,6 +114,8 @@ pub enum AcceptMode {
 pub enum Protocol {
     /// SOFA Bolt, v1 and v2.
     Bolt,
+    /// HTTP/1.1 and 1.0, with WebSocket and other upgrades.
+    Http,
     /// A tunnel of plain TCP.
     Tcp,
 }
@@ -135,7 +146,7 @@ pub struct AnnouncedPlan {
     /// Which versions are taken. One is required: a connection without a header is closed.
     pub versions: ProxyVersions,
     /// Whose word is taken; connections from elsewhere are reset.
-    pub trusted: Vec<Network>,
+    pub trusted: Vec<IpNet>,
     /// How long the header may take. Default 5,000 ms.
     pub timeout_ms: u64,
 }
@@ -180,13 +191,24 @@ pub struct RouteTarget {
     pub timeout_ms: u64,
 }
 
-/// One route.
+/// One route of Bolt requests.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoutePlan {
-    /// The exact value of the Bolt header `service`. No two routes have the same.
-    pub service: String,
+    /// Which services it takes. No two routes say the same.
+    pub service: ServicePlan,
     /// Where it leads.
     pub target: RouteTarget,
+}
+
+/// Which values of the Bolt header `service` a route takes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServicePlan {
+    /// This one.
+    Exact(String),
+    /// Those that begin so.
+    Prefix(String),
+    /// Those that match as a whole.
+    Regex(Pattern),
 }
 
 /// A group of upstream endpoints.
@@ -212,6 +234,12 @@ pub struct ClusterPlan {
     pub upstream_output_bytes_max: usize,
     /// The deadline of a connect. Default 1,000 ms.
     pub connect_timeout_ms: u64,
+    /// An idle HTTP connection is closed after this. Default 60,000 ms.
+    pub idle_timeout_ms: u64,
+    /// Requests of one HTTP connection, at most; 0 is no limit. Default 0.
+    pub requests_per_connection_max: u64,
+    /// An HTTP connection this old takes no more requests; 0 is no limit. Default 0.
+    pub connection_age_ms_max: u64,
     /// An upstream connection this long without traffic is asked for a heartbeat. Default 15,000 ms.
     pub heartbeat_interval_ms: u64,
     /// How long the answer to a heartbeat may take. Default 1,000 ms.
@@ -294,8 +322,12 @@ pub struct LimitsPlan {
     pub frame_rate_min: usize,
     /// Heartbeats of one downstream connection a second. Default 10.
     pub heartbeat_rate_max: u32,
-    /// Bytes in flight in each direction of a tunnel. Default 256 KiB.
+    /// Bytes in flight in each direction of a tunnel, and of a body of HTTP. Default 256 KiB.
     pub tunnel_credit_bytes: usize,
+    /// What one HTTP message may hold.
+    pub http: HttpLimits,
+    /// The least rate of the body of an HTTP request, over `timeouts.http_body`, in bytes a second. Default 16.
+    pub http_body_rate_min: usize,
 }
 
 /// Deadlines that are not of one route.
@@ -309,6 +341,10 @@ pub struct TimeoutsPlan {
     pub server_fin_ms: u64,
     /// How long a tunnel may be open, whatever it carries; nothing for any time.
     pub tunnel_ms_max: Option<u64>,
+    /// The head of an HTTP request must be there so long after its first byte. Default 10 s.
+    pub http_head_ms: u64,
+    /// A body of HTTP without a byte for this long, while we read, ends its connection. Default 60 s.
+    pub http_body_ms: u64,
 }
 
 /// How the process ends.
@@ -362,14 +398,10 @@ impl Default for Plan {
             }],
             routes: Vec::new(),
             tls_routes: Vec::new(),
+            http: HttpPlan::default(),
             clusters: vec![ClusterPlan { echo: true, ..ClusterPlan::named("echo", Protocol::Bolt) }],
             limits: LimitsPlan::default(),
-            timeouts: TimeoutsPlan {
-                idle_ms: 900_000,
-                client_fin_ms: 900_000,
-                server_fin_ms: 900_000,
-                tunnel_ms_max: None,
-            },
+            timeouts: TimeoutsPlan::default(),
             admin: None,
             drain: DrainPlan { delay_ms: 3_000, deadline_ms: 30_000 },
             log: LogPlan { level: "info".to_owned(), format: LogFormat::Text, access: false, file: None },
@@ -392,6 +424,9 @@ impl ClusterPlan {
             requests_max: 65_536,
             upstream_output_bytes_max: 4 << 20,
             connect_timeout_ms: 1_000,
+            idle_timeout_ms: 60_000,
+            requests_per_connection_max: 0,
+            connection_age_ms_max: 0,
             heartbeat_interval_ms: 15_000,
             heartbeat_timeout_ms: 1_000,
             heartbeat_misses_max: 3,
@@ -420,6 +455,8 @@ impl Default for EnginePlan {
             connections_max: 16_384,
             connections_per_source_max: None,
             accept: AcceptMode::Shared,
+            rebalance: true,
+            active_min: None,
         }
     }
 }
@@ -438,6 +475,21 @@ impl Default for LimitsPlan {
             frame_rate_min: 4 << 10,
             heartbeat_rate_max: 10,
             tunnel_credit_bytes: 256 << 10,
+            http_body_rate_min: 16,
+            http: HttpLimits::default(),
+        }
+    }
+}
+
+impl Default for TimeoutsPlan {
+    fn default() -> TimeoutsPlan {
+        TimeoutsPlan {
+            idle_ms: 900_000,
+            client_fin_ms: 900_000,
+            server_fin_ms: 900_000,
+            tunnel_ms_max: None,
+            http_head_ms: 10_000,
+            http_body_ms: 60_000,
         }
     }
 }

@@ -49,6 +49,20 @@ impl Layer {
         }
     }
 
+    /// The list of texts said for a key; empty if nothing was said.
+    pub fn texts(&self, path: &'static str) -> &[Item] {
+        match self.said(path) {
+            None => &[],
+            Some((Value::Texts(items), _)) => items,
+            Some((other, _)) => unreachable!("{path} is no list of texts but {other:?}"),
+        }
+    }
+
+    /// Every key that was said.
+    pub fn paths(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
+    }
+
     /// Where a key was said.
     pub fn place(&self, path: &'static str) -> Option<&Place> {
         self.said(path).map(|(_, place)| place)
@@ -239,9 +253,13 @@ impl FileReader<'_> {
                 Content::Scalar(text) => {
                     self.scalar(row.path, &format!("{name}.{word}"), text, value.mark, layer)
                 }
-                Content::List(items) if row.kind == Kind::Urls => {
-                    let items = self.urls(items, &format!("{name}.{word}"));
-                    urls = Some(Urls { items, place: value.mark.place(self.path) });
+                Content::List(items) if row.kind.is_list() => {
+                    let items = self.items(items, &format!("{name}.{word}"), row.kind);
+                    let place = value.mark.place(self.path);
+                    match row.kind {
+                        Kind::Urls => urls = Some(Urls { items, place }),
+                        _ => drop(layer.0.insert(row.path, (Value::Texts(items), place))),
+                    }
                 }
                 Content::Null => self.fault(value.mark, format!("{name}.{word}: the value is missing")),
                 other => {
@@ -256,7 +274,7 @@ impl FileReader<'_> {
 
     fn scalar(&mut self, path: &'static str, name: &str, text: &str, mark: Mark, layer: &mut Layer) {
         match key(path).read(text) {
-            Ok(_) if key(path).kind == Kind::Urls => self.fault(mark, format!("{name}: should be a list")),
+            Ok(_) if key(path).kind.is_list() => self.fault(mark, format!("{name}: should be a list")),
             Ok(value) => drop(layer.0.insert(path, (value, mark.place(self.path)))),
             Err(message) => self.fault(mark, format!("{name}: {message}")),
         }
@@ -282,17 +300,24 @@ impl FileReader<'_> {
         Entry { place: node.mark.place(self.path), name, layer, urls, urls_place }
     }
 
-    fn urls(&mut self, items: &[Node], name: &str) -> Vec<Item> {
-        let mut urls = Vec::new();
-        for (at, item) in items.iter().enumerate().take(ENTRIES_MAX) {
+    fn items(&mut self, items: &[Node], name: &str, kind: Kind) -> Vec<Item> {
+        if items.len() > ENTRIES_MAX {
+            self.fault(items[ENTRIES_MAX].mark, format!("{name}: more than {ENTRIES_MAX} entries"));
+            return Vec::new();
+        }
+        let wanted = if kind == Kind::Urls { "a URL" } else { "text" };
+        let mut read = Vec::new();
+        for (at, item) in items.iter().enumerate() {
             match &item.content {
-                Content::Scalar(text) => urls.push((text.clone(), item.mark.place(self.path))),
-                other => {
-                    self.fault(item.mark, format!("{name}[{at}]: is {}, and should be a URL", other.kind()))
+                Content::Scalar(text) if text.trim().is_empty() && kind != Kind::Urls => {
+                    self.fault(item.mark, format!("{name}[{at}]: is empty"));
                 }
+                Content::Scalar(text) => read.push((text.clone(), item.mark.place(self.path))),
+                other => self
+                    .fault(item.mark, format!("{name}[{at}]: is {}, and should be {wanted}", other.kind())),
             }
         }
-        urls
+        read
     }
 
     fn pairs<'node>(&mut self, node: &'node Node, name: &str) -> &'node [(String, Mark, Node)] {
@@ -364,7 +389,7 @@ mod tests {
         );
         assert_eq!(
             faults_of("xyzzy-plugh: 1\n"),
-            "gw.yaml:1:1: unknown key \"xyzzy-plugh\"; known: engine, listeners, routes, tls_routes, clusters, limits, timeouts, admin, drain, log"
+            "gw.yaml:1:1: unknown key \"xyzzy-plugh\"; known: engine, listeners, routes, tls_routes, clusters, limits, timeouts, http, admin, drain, log"
         );
     }
 

@@ -5,7 +5,8 @@ use crate::config::fault::Faults;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
 use crate::config::keys::last;
-use crate::config::network::list;
+use crate::config::network::addresses;
+use crate::config::network::networks;
 use crate::config::plan::AnnouncedPlan;
 use crate::config::plan::ClusterPlan;
 use crate::config::plan::PassthroughPlan;
@@ -33,14 +34,15 @@ pub(super) fn announced(entry: &Entry, faults: &mut Faults) -> Option<AnnouncedP
             return None;
         }
     };
-    let Some((trusted, _)) = layer.text("listeners[].proxy_trusted") else {
+    let trusted = layer.texts("listeners[].proxy_trusted");
+    if trusted.is_empty() {
         let place = entry.place_of("listeners[].proxy_protocol");
         let message =
             "proxy_trusted: is missing; name the networks whose word is taken for the client's address";
         faults.add(place, format!("{}.{message}", entry.name));
         return None;
-    };
-    let trusted = list(trusted).expect("the table of keys has read it");
+    }
+    let trusted = networks(trusted, &format!("{}.proxy_trusted", entry.name), faults);
     Some(AnnouncedPlan { versions, trusted, timeout_ms: number(layer, "listeners[].proxy_timeout") })
 }
 
@@ -92,8 +94,10 @@ pub(super) fn server_name(text: &str) -> Option<ServerName> {
 }
 
 /// `cluster` with what is said about how its connections are made.
-pub(super) fn connecting(layer: &Layer, cluster: ClusterPlan) -> ClusterPlan {
+pub(super) fn connecting(entry: &Entry, cluster: ClusterPlan, faults: &mut Faults) -> ClusterPlan {
+    let layer = &entry.layer;
     let text = |path| layer.text(path).map(|(text, _)| text);
+    let sources = format!("{}.source_addresses", entry.name);
     ClusterPlan {
         proxy_protocol: match text("clusters[].proxy_protocol") {
             Some("v1") => Some(ProxyVersion::V1),
@@ -101,18 +105,21 @@ pub(super) fn connecting(layer: &Layer, cluster: ClusterPlan) -> ClusterPlan {
             _ => None,
         },
         connect_attempts: number(layer, "clusters[].connect_attempts") as u32,
-        source_addresses: text("clusters[].source_addresses")
-            .map_or_else(Vec::new, |text| list(text).expect("the table of keys has read it")),
+        source_addresses: addresses(layer.texts("clusters[].source_addresses"), &sources, faults),
         original_destination: layer.switch("clusters[].original_destination").is_some_and(|(on, _)| on),
         ..cluster
     }
 }
 
-/// What only a cluster of tunnels takes.
-pub(super) const TUNNEL_CLUSTER_KEYS: &[&str] = &["clusters[].proxy_protocol", "clusters[].connect_attempts"];
+/// What only a cluster of tunnels takes: elsewhere a connection carries more than one client.
+pub(super) const TUNNEL_CLUSTER_KEYS: &[&str] = &["clusters[].proxy_protocol"];
+
+/// What only a cluster takes whose connections are opened for one client's work.
+pub(super) const ATTEMPTS_KEYS: &[&str] = &["clusters[].connect_attempts"];
 
 /// What a cluster without endpoints of its own does not take.
 pub(super) const ENDPOINT_KEYS: &[&str] = &[
+    "clusters[].protocol",
     "clusters[].balance",
     "clusters[].resolve_interval",
     "clusters[].reconnect_min",

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
+use crate::config::http::HttpRoutePlan;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
 use crate::config::keys::last;
@@ -18,6 +19,8 @@ use crate::config::plan::RoutePlan;
 use crate::config::plan::RouteTarget;
 use crate::config::plan::TlsRoutePlan;
 use crate::config::plan::UpstreamMode;
+use crate::config::routes::Known;
+use crate::config::routes::Routes;
 use crate::config::said::Entry;
 use crate::config::said::File;
 use crate::config::said::Flags;
@@ -37,6 +40,7 @@ pub(crate) struct Topology {
     pub(crate) places: Vec<String>,
     pub(crate) routes: Vec<RoutePlan>,
     pub(crate) tls_routes: Vec<TlsRoutePlan>,
+    pub(crate) http_routes: Vec<HttpRoutePlan>,
     pub(crate) clusters: Vec<ClusterPlan>,
 }
 
@@ -49,17 +53,28 @@ impl Topology {
         builder.clusters();
         let routes = builder.routes();
         let tls_routes = builder.tls_routes();
-        let (listeners, places): (Vec<_>, Vec<_>) = builder.listeners(!routes.is_empty()).into_iter().unzip();
-        if !routes.is_empty() && listeners.iter().all(|listener| listener.protocol == Protocol::Tcp) {
-            let place = file.routes.first().map_or(Place::Machine, |route| route.place.clone());
-            builder.faults.add(place, "routes: have no effect since no listener speaks bolt");
+        let (listeners, places): (Vec<_>, Vec<_>) = builder.listeners(&routes).into_iter().unzip();
+        for protocol in [Protocol::Bolt, Protocol::Http] {
+            let spoken = listeners.iter().any(|listener| listener.protocol == protocol);
+            if let Some(place) = routes.place(protocol).filter(|_| !spoken) {
+                let word = protocol_name(protocol);
+                let message = format!("routes: have no effect since no listener speaks {word}");
+                builder.faults.add(place.clone(), message);
+            }
         }
         if !tls_routes.is_empty() && listeners.iter().all(|listener| listener.passthrough.is_none()) {
             let place = file.tls_routes.first().map_or(Place::Machine, |route| route.place.clone());
             builder.faults.add(place, "tls_routes: have no effect since no listener has tls_passthrough");
         }
         let places = places.iter().map(said_at).collect();
-        Topology { listeners, places, routes, tls_routes, clusters: builder.clusters }
+        Topology {
+            listeners,
+            places,
+            routes: routes.bolt,
+            tls_routes,
+            http_routes: routes.http,
+            clusters: builder.clusters,
+        }
     }
 }
 
@@ -89,6 +104,10 @@ impl Builder<'_> {
             let name = if upstream.is_empty() { "echo" } else { "upstream" };
             let cluster = self.cluster(name, &Layer::default(), upstream, "");
             self.clusters = vec![ClusterPlan { echo: upstream.is_empty(), ..cluster }];
+            if upstream.is_empty() {
+                let http = ClusterPlan::named("echo-http", Protocol::Http);
+                self.clusters.push(ClusterPlan { echo: true, ..http });
+            }
         } else {
             if self.file.clusters.len() > 1 && !upstream.is_empty() {
                 let count = self.file.clusters.len();
@@ -127,6 +146,7 @@ impl Builder<'_> {
             self.no_upstream(entry, echo);
         }
         let cluster = self.cluster(&name, &entry.layer, urls, prefix);
+        let cluster = streams::connecting(entry, cluster, self.faults);
         self.keys_without_effect(entry, &cluster);
         ClusterPlan { echo, ..cluster }
     }
@@ -145,6 +165,11 @@ impl Builder<'_> {
 
     fn cluster(&mut self, name: &str, layer: &Layer, urls: &[Item], prefix: &str) -> ClusterPlan {
         let (protocol, endpoints) = self.endpoints(urls, prefix);
+        let of_echo = match layer.text("clusters[].protocol") {
+            Some(("http", _)) => Protocol::Http,
+            _ => Protocol::Bolt,
+        };
+        let protocol = protocol.unwrap_or(of_echo);
         let mut layer = layer.clone();
         if protocol == Protocol::Bolt {
             layer.overlay(&self.flags.layer.below("clusters[]."));
@@ -169,13 +194,16 @@ impl Builder<'_> {
             requests_max: number("clusters[].requests_max") as usize,
             upstream_output_bytes_max: number("clusters[].output_max") as usize,
             connect_timeout_ms: number("clusters[].connect_timeout"),
+            idle_timeout_ms: number("clusters[].idle_timeout"),
+            requests_per_connection_max: number("clusters[].requests_per_connection_max"),
+            connection_age_ms_max: number("clusters[].connection_age_max"),
             heartbeat_interval_ms: number("clusters[].heartbeat_interval"),
             heartbeat_timeout_ms: number("clusters[].heartbeat_timeout"),
             heartbeat_misses_max: number("clusters[].heartbeat_misses_max") as u32,
             reconnect_ms_min: number("clusters[].reconnect_min"),
             reconnect_ms_max: number("clusters[].reconnect_max"),
             resolve_interval_ms: number("clusters[].resolve_interval"),
-            ..streams::connecting(&layer, ClusterPlan::named(name, protocol))
+            ..ClusterPlan::named(name, protocol)
         };
         if cluster.reconnect_ms_min > cluster.reconnect_ms_max {
             let place = layer.place("clusters[].reconnect_min").or(layer.place("clusters[].reconnect_max"));
@@ -185,7 +213,7 @@ impl Builder<'_> {
         cluster
     }
 
-    fn endpoints(&mut self, urls: &[Item], prefix: &str) -> (Protocol, Vec<EndpointPlan>) {
+    fn endpoints(&mut self, urls: &[Item], prefix: &str) -> (Option<Protocol>, Vec<EndpointPlan>) {
         let mut protocol = None;
         let mut endpoints = Vec::new();
         for (text, place) in urls {
@@ -208,25 +236,37 @@ impl Builder<'_> {
             }
             endpoints.push(endpoint);
         }
-        (protocol.unwrap_or(Protocol::Bolt), endpoints)
+        (protocol, endpoints)
     }
 
     fn keys_without_effect(&mut self, entry: &Entry, cluster: &ClusterPlan) {
-        let ignored: &[&'static str] = match (cluster.protocol, cluster.mode) {
-            (Protocol::Tcp, _) => BOLT_CLUSTER_KEYS,
-            (Protocol::Bolt, UpstreamMode::Bound) => &["clusters[].connections"],
-            (Protocol::Bolt, UpstreamMode::Shared) => &[],
+        let ignored = match (cluster.protocol, cluster.mode) {
+            (Protocol::Tcp, _) => [BOLT_CLUSTER_KEYS, COUNTED_CLUSTER_KEYS, HTTP_CLUSTER_KEYS].concat(),
+            (Protocol::Http, _) => BOLT_CLUSTER_KEYS.to_vec(),
+            (Protocol::Bolt, UpstreamMode::Bound) => {
+                [&["clusters[].connections"], HTTP_CLUSTER_KEYS].concat()
+            }
+            (Protocol::Bolt, UpstreamMode::Shared) => HTTP_CLUSTER_KEYS.to_vec(),
         };
         if cluster.protocol != Protocol::Tcp {
             let why = "but on a tcp cluster";
             streams::without_effect(entry, streams::TUNNEL_CLUSTER_KEYS, why, self.faults);
         }
+        if cluster.protocol == Protocol::Bolt {
+            let why = "on a bolt cluster";
+            streams::without_effect(entry, streams::ATTEMPTS_KEYS, why, self.faults);
+        }
         if cluster.original_destination {
             let why = "with original_destination";
             streams::without_effect(entry, streams::ENDPOINT_KEYS, why, self.faults);
         }
-        let why = if cluster.protocol == Protocol::Tcp { "on a tcp cluster" } else { "in bound mode" };
-        for &path in ignored {
+        let in_bound = cluster.protocol == Protocol::Bolt && cluster.mode == UpstreamMode::Bound;
+        let protocol = protocol_name(cluster.protocol);
+        for path in ignored {
+            let why = match path {
+                "clusters[].connections" if in_bound => "in bound mode".to_owned(),
+                _ => format!("on a {protocol} cluster"),
+            };
             if let Some(place) = entry.layer.place(path) {
                 let word = path.trim_start_matches("clusters[].");
                 self.faults.add(place.clone(), format!("{}.{word}: has no effect {why}", entry.name));
@@ -248,23 +288,9 @@ impl Builder<'_> {
         }
     }
 
-    fn routes(&mut self) -> Vec<RoutePlan> {
-        let mut routes: Vec<RoutePlan> = Vec::new();
-        let mut services = HashMap::new();
-        for entry in &self.file.routes {
-            let service = self.required(entry, "routes[].service");
-            if let Some(first) = services.insert(service.clone(), &entry.name) {
-                let message = format!("{}.service: {service:?} is routed by {first} already", entry.name);
-                self.faults.add(entry.place_of("routes[].service"), message);
-            }
-            let cluster = self.named_cluster(entry, "routes[].cluster", Protocol::Bolt);
-            let timeout_ms = timeout(entry, "routes[].timeout");
-            routes.push(RoutePlan {
-                service,
-                target: RouteTarget { cluster: cluster.unwrap_or(0), timeout_ms },
-            });
-        }
-        routes
+    fn routes(&mut self) -> Routes {
+        let known = Known { clusters: &self.clusters, positions: &self.positions };
+        Routes::read(&self.file.routes, known, self.faults)
     }
 
     fn tls_routes(&mut self) -> Vec<TlsRoutePlan> {
@@ -289,17 +315,28 @@ impl Builder<'_> {
         routes
     }
 
-    fn listeners(&mut self, routed: bool) -> Vec<(ListenerPlan, Place)> {
-        let default = [(key("listeners[].address").default.to_owned(), Place::Machine)];
+    fn listeners(&mut self, routes: &Routes) -> Vec<(ListenerPlan, Place)> {
+        let default = self.default_listen();
         let listen = if self.flags.listen.is_empty() { &default[..] } else { &self.flags.listen };
         let listeners: Vec<_> = if self.file.listeners.is_empty() {
             let said = listen.iter().enumerate();
-            said.filter_map(|(at, item)| self.flag_listener(at, item, routed)).collect()
+            said.filter_map(|(at, item)| self.flag_listener(at, item, routes)).collect()
         } else {
-            self.file_listeners(routed)
+            self.file_listeners(routes)
         };
         self.shared_addresses(&listeners);
         listeners
+    }
+
+    /// Where it listens if nobody says: on one address for each protocol that it could lead somewhere.
+    fn default_listen(&self) -> Vec<Item> {
+        let speaks = |protocol| self.clusters.iter().any(|cluster| cluster.protocol == protocol);
+        let bolt = key("listeners[].address").default;
+        let both = [
+            (bolt, speaks(Protocol::Bolt) || !speaks(Protocol::Http)),
+            (HTTP_LISTEN, speaks(Protocol::Http)),
+        ];
+        both.iter().filter(|(_, on)| *on).map(|(text, _)| ((*text).to_owned(), Place::Machine)).collect()
     }
 
     /// Refuses what the kernel would refuse to bind later.
@@ -328,10 +365,10 @@ impl Builder<'_> {
         }
     }
 
-    fn flag_listener(&mut self, at: usize, item: &Item, routed: bool) -> Option<(ListenerPlan, Place)> {
+    fn flag_listener(&mut self, at: usize, item: &Item, routes: &Routes) -> Option<(ListenerPlan, Place)> {
         let (text, place) = item;
         let (protocol, address) = self.bind_address(text, place, "")?;
-        let default_route = self.only_cluster(protocol, text, place, routed);
+        let default_route = self.only_cluster(protocol, text, place, routes);
         let default_route = default_route
             .map(|cluster| RouteTarget { cluster, timeout_ms: default_number("listeners[].timeout") });
         let name = format!("listener-{at}");
@@ -347,7 +384,7 @@ impl Builder<'_> {
         Some((plan, place.clone()))
     }
 
-    fn file_listeners(&mut self, routed: bool) -> Vec<(ListenerPlan, Place)> {
+    fn file_listeners(&mut self, routes: &Routes) -> Vec<(ListenerPlan, Place)> {
         let (said, entries) = (&self.flags.listen, &self.file.listeners);
         if !said.is_empty() && said.len() != entries.len() {
             let message = format!(
@@ -359,7 +396,7 @@ impl Builder<'_> {
         }
         let listeners = entries.iter().enumerate();
         let listeners: Vec<_> =
-            listeners.filter_map(|(at, entry)| self.file_listener(at, entry, said.get(at), routed)).collect();
+            listeners.filter_map(|(at, entry)| self.file_listener(at, entry, said.get(at), routes)).collect();
         let mut names = HashMap::new();
         for ((listener, _), entry) in listeners.iter().zip(entries) {
             if names.insert(listener.name.clone(), ()).is_some() {
@@ -376,7 +413,7 @@ impl Builder<'_> {
         at: usize,
         entry: &Entry,
         flag: Option<&Item>,
-        routed: bool,
+        routes: &Routes,
     ) -> Option<(ListenerPlan, Place)> {
         let Some((text, place)) = entry.layer.text("listeners[].address") else {
             self.faults.add(entry.place.clone(), format!("{}.address: is missing", entry.name));
@@ -394,7 +431,7 @@ impl Builder<'_> {
             }
             (protocol, address, place) = (said, over, flag_place.clone());
         }
-        let cluster = self.listener_cluster(entry, protocol, routed);
+        let cluster = self.listener_cluster(entry, protocol, routes);
         self.listener_keys_without_effect(entry, protocol, cluster.is_some());
         let timeout_ms = timeout(entry, "listeners[].timeout");
         let name = entry
@@ -411,17 +448,17 @@ impl Builder<'_> {
         ))
     }
 
-    fn listener_cluster(&mut self, entry: &Entry, protocol: Protocol, routed: bool) -> Option<usize> {
+    fn listener_cluster(&mut self, entry: &Entry, protocol: Protocol, routes: &Routes) -> Option<usize> {
         if entry.layer.place("listeners[].cluster").is_some() {
             return self.named_cluster(entry, "listeners[].cluster", protocol);
         }
         if self.file.clusters.is_empty() {
-            return self.only_cluster(protocol, &entry.name, &entry.place, routed);
+            return self.only_cluster(protocol, &entry.name, &entry.place, routes);
         }
-        let routed_by_name =
-            entry.layer.text("listeners[].tls_passthrough").is_some_and(|(word, _)| word != "off");
-        if (protocol == Protocol::Tcp && !routed_by_name) || (protocol == Protocol::Bolt && !routed) {
-            let message = format!("{}.cluster: is missing; known: {}", entry.name, self.known());
+        let routed_by_name = protocol == Protocol::Tcp
+            && entry.layer.text("listeners[].tls_passthrough").is_some_and(|(word, _)| word != "off");
+        if !routed_by_name && !routes.has(protocol) {
+            let message = format!("{}.cluster: is missing; known: {}", entry.name, self.known().names());
             self.faults.add(entry.place.clone(), message);
         }
         None
@@ -433,9 +470,12 @@ impl Builder<'_> {
             let why = if tcp { "on a tcp listener" } else { "without a cluster" };
             self.faults.add(place.clone(), format!("{}.timeout: has no effect {why}", entry.name));
         }
-        if let Some(place) = entry.layer.place("listeners[].send_goaway").filter(|_| tcp) {
-            self.faults
-                .add(place.clone(), format!("{}.send_goaway: has no effect on a tcp listener", entry.name));
+        if let Some(place) =
+            entry.layer.place("listeners[].send_goaway").filter(|_| protocol != Protocol::Bolt)
+        {
+            let word = protocol_name(protocol);
+            let message = format!("{}.send_goaway: has no effect on a listener of {word}", entry.name);
+            self.faults.add(place.clone(), message);
         }
     }
 
@@ -455,13 +495,19 @@ impl Builder<'_> {
     }
 
     /// Where a listener leads that names no cluster: to the only one that speaks its protocol.
-    fn only_cluster(&mut self, protocol: Protocol, name: &str, place: &Place, routed: bool) -> Option<usize> {
+    fn only_cluster(
+        &mut self,
+        protocol: Protocol,
+        name: &str,
+        place: &Place,
+        routes: &Routes,
+    ) -> Option<usize> {
         let speaks = |cluster: &ClusterPlan| cluster.protocol == protocol;
         let mut matching = self.clusters.iter().enumerate().filter(|(_, cluster)| speaks(cluster));
         let word = protocol_name(protocol);
         let message = match (matching.next(), matching.next()) {
             (Some((only, _)), None) => return Some(only),
-            (Some(_), Some(_)) if routed && protocol == Protocol::Bolt => return None,
+            (Some(_), Some(_)) if routes.has(protocol) => return None,
             (Some(_), _) => {
                 format!("{name} could lead to several clusters; describe it in the file's listeners")
             }
@@ -481,22 +527,13 @@ impl Builder<'_> {
     fn named_cluster(&mut self, entry: &Entry, path: &'static str, protocol: Protocol) -> Option<usize> {
         let name = self.required(entry, path);
         let place = entry.layer.place(path)?.clone();
-        let found = self.positions.get(&name).copied();
-        let word = last(path);
-        match found.map(|at| &self.clusters[at]) {
-            None => {
-                let message = format!("{}.{word}: no cluster {name:?}; known: {}", entry.name, self.known());
-                self.faults.add(place, message);
+        match self.known().find(&name, protocol) {
+            Ok(at) => Some(at),
+            Err(message) => {
+                self.faults.add(place, format!("{}.{}: {message}", entry.name, last(path)));
+                None
             }
-            Some(cluster) if cluster.protocol != protocol => {
-                let (wanted, spoken) = (protocol_name(protocol), protocol_name(cluster.protocol));
-                let message =
-                    format!("{}.{word}: cluster {name:?} speaks {spoken}, not {wanted}", entry.name);
-                self.faults.add(place, message);
-            }
-            Some(_) => {}
         }
-        found
     }
 
     fn required(&mut self, entry: &Entry, path: &'static str) -> String {
@@ -507,9 +544,8 @@ impl Builder<'_> {
         text.to_owned()
     }
 
-    fn known(&self) -> String {
-        let names = self.clusters.iter().take(KNOWN_MAX).map(|cluster| cluster.name.as_str());
-        names.collect::<Vec<_>>().join(", ")
+    fn known(&self) -> Known<'_> {
+        Known { clusters: &self.clusters, positions: &self.positions }
     }
 }
 
@@ -521,19 +557,25 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     is_same_port && (one == other || covers(one, other) || covers(other, one))
 }
 
-/// Names that one message lists.
-const KNOWN_MAX: usize = 20;
+/// The default listener of HTTP.
+pub(crate) const HTTP_LISTEN: &str = "http://127.0.0.1:12280";
 
-/// What only a Bolt cluster takes.
+/// What only a cluster of Bolt takes.
 const BOLT_CLUSTER_KEYS: &[&str] = &[
     "clusters[].mode",
     "clusters[].connections",
-    "clusters[].requests_max",
     "clusters[].output_max",
     "clusters[].heartbeat_interval",
     "clusters[].heartbeat_timeout",
     "clusters[].heartbeat_misses_max",
 ];
+
+/// What only a cluster takes that counts requests.
+const COUNTED_CLUSTER_KEYS: &[&str] = &["clusters[].requests_max"];
+
+/// What only a cluster of HTTP takes.
+const HTTP_CLUSTER_KEYS: &[&str] =
+    &["clusters[].idle_timeout", "clusters[].requests_per_connection_max", "clusters[].connection_age_max"];
 
 fn timeout(entry: &Entry, path: &'static str) -> u64 {
     entry.layer.number(path).map_or_else(|| default_number(path), |(number, _)| number)

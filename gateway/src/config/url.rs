@@ -1,4 +1,4 @@
-//! Addresses as people write them: `bolt://HOST:PORT` and `tcp://HOST:PORT`. Names are kept as names, since they are
+//! Addresses as people write them: `bolt://HOST:PORT`, `http://HOST:PORT` and `tcp://HOST:PORT`. Names are kept as names, since they are
 //! resolved again and again elsewhere; nothing is looked up here. Called by the loader and by `bowline call`.
 
 use std::fmt;
@@ -28,19 +28,16 @@ impl Url {
             .ok_or_else(|| format!("{text:?} is no URL; write for example bolt://127.0.0.1:12200"))?;
         let protocol = match scheme {
             "bolt" => Protocol::Bolt,
+            "http" => Protocol::Http,
             "tcp" => Protocol::Tcp,
-            _ => return Err(format!("{text:?}: no protocol {scheme:?}; known: bolt, tcp")),
+            _ => return Err(format!("{text:?}: no protocol {scheme:?}; known: bolt, http, tcp")),
         };
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| format!("{text:?}: the port is missing"))?;
         let port = port.parse().map_err(|_| format!("{text:?}: {port:?} is no port"))?;
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let valid = match bare {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => is_name(host),
-        };
-        if !valid {
+        if !is_host(host) {
             return Err(format!("{text:?}: {host:?} is no host"));
         }
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         Ok(Url { protocol, host: bare.unwrap_or(host).to_owned(), port })
     }
 
@@ -76,12 +73,19 @@ impl fmt::Display for Url {
     }
 }
 
-/// `bolt` or `tcp`.
+/// `bolt`, `http` or `tcp`.
 pub fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Bolt => "bolt",
+        Protocol::Http => "http",
         Protocol::Tcp => "tcp",
     }
+}
+
+/// An address of IPv6 in brackets, an address of IPv4 or a name.
+pub(crate) fn is_host(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    bare.map_or_else(|| is_name(host), |address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 /// RFC 1123, and the underscore that service names in clusters have.
@@ -105,7 +109,7 @@ mod tests {
     fn what_is_no_url_says_why() {
         let refused = |text: &str| Url::parse(text).expect_err("it is refused");
         assert_eq!(refused("bolt//x"), "\"bolt//x\" is no URL; write for example bolt://127.0.0.1:12200");
-        assert_eq!(refused("smtp://x:1"), "\"smtp://x:1\": no protocol \"smtp\"; known: bolt, tcp");
+        assert_eq!(refused("smtp://x:1"), "\"smtp://x:1\": no protocol \"smtp\"; known: bolt, http, tcp");
         assert_eq!(refused("bolt://"), "\"bolt://\": the port is missing");
         assert_eq!(refused("bolt://x:99999"), "\"bolt://x:99999\": \"99999\" is no port");
         assert_eq!(refused("bolt://:1"), "\"bolt://:1\": \"\" is no host");

@@ -1,4 +1,4 @@
-//! Finds the upstream connection of a request, and opens one where there is none. It takes the request's place first, so
+//! Finds the upstream connection of a Bolt request, and opens one where there is none. It takes the request's place first, so
 //! nothing is opened for what may not be sent.
 
 use std::sync::Arc;

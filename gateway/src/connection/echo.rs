@@ -1,5 +1,5 @@
 //! The embedded server: answers every Bolt request with its own class, header and content, so that a gateway without an
-//! upstream is a whole one. Served on a loopback listener of its own; it knows nothing of clients behind the gateway.
+//! upstream is a whole one; a connection that begins with HTTP goes on as `echo_http`. Served on a loopback listener of its own; it knows nothing of clients behind the gateway.
 
 use bowline_engine::machine::{Context, Freeze, Incoming, Input, Machine};
 use bowline_protocols::CONTROL_BYTES_MAX;
@@ -8,6 +8,7 @@ use bowline_protocols::bolt::{self, Decoded, Frame, ResponseParts, encode_respon
 use crate::error::CloseReason;
 use crate::worker::Proxy;
 
+use super::echo_http::EchoHttp;
 use super::frames::next_frame;
 use super::state::{Kind, State, close_reason, freeze};
 
@@ -20,6 +21,10 @@ pub struct Echo {
 impl Echo {
     fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
         let limits = context.local.shared.limits;
+        // A Bolt frame begins with 1 or 2, a request of HTTP with a letter.
+        if incoming.bytes().first().is_some_and(u8::is_ascii_alphabetic) {
+            return context.hand_over(Box::new(EchoHttp::default()));
+        }
         while !incoming.is_empty() {
             if self.is_full(context) {
                 self.paused = true;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use bowline_engine::machine::{Accepted, Context, Freeze, Incoming, Input, Machine};
 use bowline_protocols::proxy_header::{HeaderFault, Parsed, Route, parse};
 
+use crate::config::network::is_within;
 use crate::config::plan::AnnouncedPlan;
 use crate::error::CloseReason;
 use crate::mail::Mail;
@@ -114,8 +115,7 @@ impl<A: Proxy> Front<A> {
         let Stage::Waiting { listener, .. } = &self.stage else { return };
         let source = context.peer.ip();
         let Some(plan) = plan_of(*listener, context.local) else { return };
-        let (is_trusted, timeout_ms) =
-            (plan.trusted.iter().any(|network| network.contains(source)), plan.timeout_ms);
+        let (is_trusted, timeout_ms) = (is_within(&plan.trusted, source), plan.timeout_ms);
         if !is_trusted {
             return context.reset(CloseReason::ProxyUntrusted.index() as u8);
         }

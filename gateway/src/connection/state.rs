@@ -49,6 +49,10 @@ pub enum Kind {
     Tunnel = 3,
     /// The embedded server.
     Echo = 4,
+    /// An HTTP client's connection.
+    HttpDownstream = 5,
+    /// An HTTP connection to a server.
+    HttpUpstream = 6,
 }
 
 impl Kind {
@@ -59,6 +63,8 @@ impl Kind {
             2 => Some(Kind::Upstream),
             3 => Some(Kind::Tunnel),
             4 => Some(Kind::Echo),
+            5 => Some(Kind::HttpDownstream),
+            6 => Some(Kind::HttpUpstream),
             _ => None,
         }
     }
@@ -131,7 +137,14 @@ mod tests {
 
     #[test]
     fn every_kind_comes_back_from_its_code() {
-        for kind in [Kind::Downstream, Kind::Upstream, Kind::Tunnel, Kind::Echo] {
+        for kind in [
+            Kind::Downstream,
+            Kind::Upstream,
+            Kind::Tunnel,
+            Kind::Echo,
+            Kind::HttpDownstream,
+            Kind::HttpUpstream,
+        ] {
             assert_eq!(Kind::from_code(kind as u16), Some(kind));
         }
         assert_eq!(Kind::from_code(0), None);

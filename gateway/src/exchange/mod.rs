@@ -12,8 +12,10 @@ mod reserve;
 mod longest;
 mod services;
 mod load;
+mod http;
 
 pub use cause::Cause;
+pub use http::{HttpExchange, HttpLoad, Response, Work};
 pub use load::{Bound, Drain, FrameClock, Load, Oneway, OutputWindow};
 pub use longest::{LISTED_BYTES_MIN, Longest};
 pub use meter::Meter;

@@ -1,4 +1,4 @@
-//! The table of routes. The header of every request is walked once, since one that cannot be decoded is refused (status
+//! The table of Bolt routes: an exact service first, then the longest prefix, then expressions in the order of the file. The header of every request is walked once, since one that cannot be decoded is refused (status
 //! 9) wherever it would go; the value of `service` is only compared where routes exist. Made once from the plan.
 
 use std::collections::HashMap;
@@ -7,9 +7,12 @@ use bowline_protocols::Limits;
 use bowline_protocols::bolt::Frame;
 use bowline_protocols::bolt::fields;
 
+use crate::config::pattern::Pattern;
 use crate::config::plan::Plan;
 use crate::config::plan::RouteTarget;
+use crate::config::plan::ServicePlan;
 use crate::error::Failure;
+use crate::route::prefixes::Prefixes;
 
 /// Where a request goes, in the width that exchanges keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,25 +23,43 @@ pub struct Target {
     pub timeout_ms: u64,
 }
 
-/// All routes.
+/// All routes of Bolt.
 #[derive(Debug)]
 pub struct Targets {
-    services: HashMap<Box<[u8]>, Target>,
+    exact: HashMap<Box<[u8]>, Target>,
+    prefixes: Prefixes<Target>,
+    patterns: Vec<(Pattern, Target)>,
     defaults: Vec<Option<Target>>,
+    has_routes: bool,
 }
 
 impl Targets {
     /// The routes of `plan`.
     pub fn new(plan: &Plan) -> Targets {
-        let services = plan.routes.iter().map(|route| {
-            let service: Box<[u8]> = route.service.as_bytes().into();
-            (service, Target::from(&route.target))
-        });
+        let (mut exact, mut prefixes, mut patterns) = (HashMap::new(), Vec::new(), Vec::new());
+        for route in &plan.routes {
+            let target = Target::from(&route.target);
+            match &route.service {
+                ServicePlan::Exact(text) => drop(exact.insert(Box::from(text.as_bytes()), target)),
+                ServicePlan::Prefix(text) => prefixes.push((Box::from(text.as_bytes()), target)),
+                ServicePlan::Regex(pattern) => patterns.push((pattern.clone(), target)),
+            }
+        }
         let default = |target: &Option<RouteTarget>| target.as_ref().map(Target::from);
         Targets {
-            services: services.collect(),
+            exact,
+            prefixes: Prefixes::new(prefixes),
+            patterns,
             defaults: plan.listeners.iter().map(|listener| default(&listener.default_route)).collect(),
+            has_routes: !plan.routes.is_empty(),
         }
+    }
+
+    fn of_service(&self, service: &[u8]) -> Option<Target> {
+        let exact = self.exact.get(service).copied();
+        let longest = || self.prefixes.of(service).next().map(|(_, target)| *target);
+        let first = || self.patterns.iter().find(|(one, _)| one.is_match(service)).map(|(_, target)| *target);
+        exact.or_else(longest).or_else(first)
     }
 
     /// Where everything of `listener` goes that no route matches.
@@ -60,11 +81,8 @@ impl Targets {
         let header = frame.header.of(bytes);
         let service = fields::find(header, SERVICE, limits.header_fields_max);
         let service = service.map_err(|_| Failure::HeadMalformed)?;
-        let by_service = if self.services.is_empty() {
-            None
-        } else {
-            service.and_then(|service| self.services.get(service.of(header)).copied())
-        };
+        let service = service.filter(|_| self.has_routes);
+        let by_service = service.and_then(|service| self.of_service(service.of(header)));
         by_service.or_else(|| self.default_of(listener)).ok_or(Failure::NoRoute)
     }
 }
@@ -89,7 +107,7 @@ mod tests {
     fn targets(default: bool) -> Targets {
         let mut plan = Plan::default();
         let route = |service: &str, cluster| RoutePlan {
-            service: service.to_owned(),
+            service: ServicePlan::Exact(service.to_owned()),
             target: RouteTarget { cluster, timeout_ms: 5 },
         };
         plan.routes = vec![route("com.x.A:1.0", 1), route("com.x.B:1.0", 2)];
@@ -130,6 +148,33 @@ mod tests {
         }
         assert_eq!(find(&with, b""), Ok(0), "a bare client sends no header");
         assert_eq!(find(&targets(false), b""), Err(Failure::NoRoute));
+    }
+
+    #[test]
+    fn an_exact_service_stands_over_prefixes_and_those_over_expressions() {
+        let mut plan = Plan::default();
+        let route = |service, cluster| RoutePlan { service, target: RouteTarget { cluster, timeout_ms: 5 } };
+        let pattern = |text: &str| ServicePlan::Regex(Pattern::new(text).expect("an expression"));
+        let text = str::to_owned;
+        plan.routes = vec![
+            route(pattern("com\\.x\\..*"), 1),
+            route(ServicePlan::Prefix(text("com.x.O")), 2),
+            route(ServicePlan::Prefix(text("com.x.Order")), 3),
+            route(ServicePlan::Exact(text("com.x.Order:1.0")), 4),
+            route(pattern("com.x.S.*"), 5),
+        ];
+        let targets = Targets::new(&plan);
+        let cases = [
+            ("com.x.Order:1.0", 4),
+            ("com.x.Order:2.0", 3),
+            ("com.x.Offer:1.0", 2),
+            ("com.x.Stock:1.0", 1),
+            ("com_x.Stock:1.0", 5),
+            ("my.com.x.Stock:1.0", 0),
+        ];
+        for (service, cluster) in cases {
+            assert_eq!(find(&targets, &fields::encode(&[("service", service)])), Ok(cluster), "{service}");
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::config::url::protocol_name;
 use crate::connection::Downstream;
 use crate::connection::Echo;
 use crate::connection::Front;
+use crate::connection::HttpDownstream;
+use crate::connection::HttpUpstream;
 use crate::connection::State;
 use crate::connection::Tunnel;
 use crate::connection::Upstream;
@@ -152,6 +154,7 @@ impl Names {
             };
             let bytes = match named.protocol {
                 Protocol::Bolt => size_of::<Downstream>(),
+                Protocol::Http => size_of::<HttpDownstream>(),
                 Protocol::Tcp => size_of::<Tunnel>(),
             };
             let front = if self.fronted[usize::from(listener)] { size_of::<Front<Gateway>>() } else { 0 };
@@ -161,6 +164,7 @@ impl Names {
         let named = known.unwrap_or_else(|| self.unknown.clone());
         let bytes = match named.protocol {
             Protocol::Bolt => size_of::<Upstream>(),
+            Protocol::Http => size_of::<HttpUpstream>(),
             Protocol::Tcp => size_of::<Tunnel>(),
         };
         (named, bytes)

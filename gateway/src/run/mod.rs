@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -27,6 +28,8 @@ use crate::config::load;
 use crate::config::machine::Machine;
 use crate::config::machine::raise_descriptor_limit;
 use crate::config::plan::Plan;
+use crate::doctor::facts::Facts;
+use crate::doctor::subject::Grade;
 use crate::error::EXIT_CONFIG;
 use crate::error::EXIT_FAILURE;
 use crate::logging;
@@ -94,10 +97,13 @@ pub fn run(said: &[(&'static str, String)], environment: &BTreeMap<String, Strin
 
 /// Names the limits that will be in the way.
 fn say_limits(plan: &Plan) {
-    let backlog = start::options(&plan.engine).socket.backlog;
-    let warn::Findings { warnings, notes } = warn::findings(plan, backlog, &warn::Limits::read());
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    notes.iter().for_each(|note| tracing::info!("{note}"));
+    for finding in warn::findings(plan, Facts::read(Path::new("/"))) {
+        let limit = finding.subject.name();
+        match finding.grade {
+            Grade::Warn => tracing::warn!(limit, "{}", finding.line()),
+            _ => tracing::info!(limit, "{}", finding.line()),
+        }
+    }
 }
 
 /// From the last preparation to the reason to end.
@@ -140,9 +146,9 @@ fn announce(running: &Running) {
     if let Err(error) = output::say(io::stdout().as_fd(), &line) {
         tracing::warn!(%error, "the ready line could not be written");
     }
-    match ready::first_call(plan, addresses) {
-        Some(call) => tracing::info!("ready; send a first request with: {call}"),
-        None => tracing::info!("ready"),
+    match &ready::first_calls(plan, addresses)[..] {
+        [] => tracing::info!("ready"),
+        calls => tracing::info!("ready; send a first request with: {}", calls.join(", or: ")),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::plan::EngineMode;
 use crate::config::plan::ListenerPlan;
 use crate::config::plan::Plan;
 use crate::config::plan::Protocol;
+use crate::config::plan::ServicePlan;
 use crate::config::url::Url;
 use crate::config::url::protocol_name;
 
@@ -58,21 +59,30 @@ pub(super) fn engine_name(mode: EngineMode) -> &'static str {
     }
 }
 
-/// The command that sends a first request to the first listener that speaks Bolt.
-pub(super) fn first_call(plan: &Plan, addresses: &[SocketAddr]) -> Option<String> {
-    let both = plan.listeners.iter().zip(addresses);
-    let (listener, address) = both.into_iter().find(|(one, _)| one.protocol == Protocol::Bolt)?;
-    let host = reachable(address.ip()).to_string();
-    let url = Url { protocol: Protocol::Bolt, host, port: address.port() };
-    let service = service_of(plan, listener)?;
-    Some(format!("bowline call {url} --service {} --data hello", quoted(service)))
+/// The commands that send a first request: to the first listener that speaks Bolt, and to the first that speaks HTTP.
+pub(super) fn first_calls(plan: &Plan, addresses: &[SocketAddr]) -> Vec<String> {
+    let find = |protocol| {
+        let mut both = plan.listeners.iter().zip(addresses);
+        let (listener, address) = both.find(|(one, _)| one.protocol == protocol)?;
+        let host = reachable(address.ip()).to_string();
+        Some((listener, Url { protocol, host, port: address.port() }))
+    };
+    let bolt = find(Protocol::Bolt).and_then(|(listener, url)| {
+        let service = quoted(service_of(plan, listener)?);
+        Some(format!("bowline call {url} --service {service} --data hello"))
+    });
+    let http = find(Protocol::Http).map(|(_, url)| format!("curl {url}/hello"));
+    bolt.into_iter().chain(http).collect()
 }
 
 /// A service that the listener routes somewhere.
 fn service_of<'a>(plan: &'a Plan, listener: &ListenerPlan) -> Option<&'a str> {
     match listener.default_route {
         Some(_) => Some("demo"),
-        None => plan.routes.first().map(|route| route.service.as_str()),
+        None => plan.routes.iter().find_map(|route| match &route.service {
+            ServicePlan::Exact(text) | ServicePlan::Prefix(text) => Some(text.as_str()),
+            ServicePlan::Regex(_) => None,
+        }),
     }
 }
 
@@ -129,7 +139,7 @@ mod tests {
     #[test]
     fn the_first_call_has_the_real_port_and_an_address_that_can_be_dialled() {
         let plan = Plan::default();
-        let call = |bound: &str| first_call(&plan, &[address(bound)]).expect("it speaks Bolt");
+        let call = |bound: &str| first_calls(&plan, &[address(bound)]).join("");
         assert_eq!(
             call("127.0.0.1:12200"),
             "bowline call bolt://127.0.0.1:12200 --service demo --data hello"
@@ -143,12 +153,16 @@ mod tests {
         let mut plan = Plan::default();
         plan.listeners[0].default_route = None;
         let bound = [address("127.0.0.1:9")];
-        assert_eq!(first_call(&plan, &bound), None, "every request would be refused");
+        assert!(first_calls(&plan, &bound).is_empty(), "every request would be refused");
         let target = RouteTarget { cluster: 0, timeout_ms: 1 };
-        plan.routes = vec![RoutePlan { service: "it's:1.0".to_owned(), target }];
-        let said = first_call(&plan, &bound).expect("there is a route");
-        assert_eq!(said, r"bowline call bolt://127.0.0.1:9 --service 'it'\''s:1.0' --data hello");
+        plan.routes = vec![RoutePlan { service: ServicePlan::Prefix("it's:1.0".to_owned()), target }];
+        let said = first_calls(&plan, &bound);
+        assert_eq!(said, [r"bowline call bolt://127.0.0.1:9 --service 'it'\''s:1.0' --data hello"]);
+        plan.listeners.push(ListenerPlan { protocol: Protocol::Http, ..plan.listeners[0].clone() });
+        let said = first_calls(&plan, &[bound[0], address("[::]:8")]);
+        assert_eq!(said[1..], ["curl http://[::1]:8/hello"]);
+        plan.listeners.truncate(1);
         plan.listeners[0].protocol = Protocol::Tcp;
-        assert_eq!(first_call(&plan, &bound), None, "there is no call for a tunnel");
+        assert!(first_calls(&plan, &bound).is_empty(), "there is no call for a tunnel");
     }
 }

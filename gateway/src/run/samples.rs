@@ -192,12 +192,13 @@ type WorkerCounter = (&'static str, &'static str, fn(&WorkerStats) -> u64);
 type WorkerGauge = (&'static str, &'static str, fn(&WorkerStats) -> f64);
 type ClusterGauge = (&'static str, &'static str, fn(&ClusterFigures) -> usize);
 
-const WORKER_COUNTERS: [WorkerCounter; 9] = [
+const WORKER_COUNTERS: [WorkerCounter; 10] = [
     ("worker_turns", "Turns of connections", |worker| worker.turns),
     ("worker_batches", "Batches of turns", |worker| worker.batches),
     ("worker_waits", "Returns of epoll_wait", |worker| worker.waits),
     ("worker_events", "Events of the reactor", |worker| worker.events),
     ("worker_stolen", "Connections taken from other workers", |worker| worker.stolen),
+    ("worker_moves", "Connections given another reactor", |worker| worker.moves),
     ("worker_wakes", "Sleeping workers woken", |worker| worker.wakes),
     ("worker_mail", "Mail handed to connections", |worker| worker.mail),
     ("worker_bounces", "Mail sent back since its receiver was gone", |worker| worker.bounces),

@@ -1,7 +1,7 @@
 //! Requests go to the server, replies come back, and nothing but the ids changes.
 
 use bowline_gateway::config::plan::RoutePlan;
-use bowline_gateway::config::plan::{ClusterPlan, EndpointPlan, Protocol, RouteTarget};
+use bowline_gateway::config::plan::{ClusterPlan, EndpointPlan, Protocol, RouteTarget, ServicePlan};
 use bowline_gateway::metrics::Count;
 use bowline_protocols::bolt::fields;
 use bowline_protocols::testing::VERSIONS;
@@ -125,7 +125,7 @@ fn the_service_chooses_the_cluster() {
     other.endpoints = vec![EndpointPlan::Address(server_address(9))];
     plan.clusters.push(other);
     plan.routes = vec![RoutePlan {
-        service: "com.x.Other".to_owned(),
+        service: ServicePlan::Exact("com.x.Other".to_owned()),
         target: RouteTarget { cluster: 1, timeout_ms: 1_000 },
     }];
     let mut world = World::new(plan, 5);

@@ -14,6 +14,7 @@ use bowline_protocols::proxy_header::{Route, encode};
 use bowline_protocols::testing::client_hello;
 
 use crate::bolt::Call;
+use crate::http::{get, http_plan, http_world, ok, request};
 use crate::world::{Peer, World, plan_of, server_address, tunnel_plan};
 
 const PROXY: [u8; 4] = [10, 9, 9, 9];
@@ -70,6 +71,56 @@ fn the_stream_begins_behind_the_header_however_it_arrives() {
             assert_eq!(world.reason(client), Some(CloseReason::PeerClosed));
         }
     }
+}
+
+#[test]
+fn an_http_server_is_told_of_the_client_that_the_header_named() {
+    for split in [13, 64 << 10] {
+        let mut plan = http_plan(1);
+        plan.http.forwarded.trusted = vec!["10.9.0.0/16".parse().expect("a network")];
+        let mut world = http_world(announced(plan, ProxyVersions::Any), 3);
+        world.set_split(split);
+        let client = world.connect_from(0, PROXY);
+        let forged = request("GET", "/a", "X-Forwarded-For: 198.51.100.9\r\n");
+        world.send(client, &[header(ProxyVersion::V1, "192.0.2.33:5555"), forged].concat());
+        let server = world.server();
+        let asked = world.http(server);
+        // The proxy is trusted to name its client, who is not trusted to name another.
+        assert_eq!(
+            (asked.line.as_str(), asked.field("x-forwarded-for")),
+            ("GET /a HTTP/1.1", Some("192.0.2.33"))
+        );
+        world.send(server, &ok("x"));
+        assert_eq!(world.http(client).text(), "x");
+        world.set_freezes(300);
+        world.send(client, &get("/b"));
+        assert_eq!(world.http(server).field("x-forwarded-for"), Some("192.0.2.33"), "on every later one too");
+        world.send(server, &ok("y"));
+        assert_eq!(world.http(client).text(), "y");
+        assert_eq!(world.shown_peer(client), address("192.0.2.33:5555"));
+    }
+}
+
+#[test]
+fn a_websocket_behind_a_header_becomes_a_tunnel() {
+    let mut world = http_world(announced(http_plan(1), ProxyVersions::Any), 4);
+    let client = world.connect_from(0, PROXY);
+    let asked = request("GET", "/chat", "Connection: Upgrade\r\nUpgrade: other\r\n");
+    world.send(client, &[header(ProxyVersion::V2, "192.0.2.33:5555"), asked, b"early".to_vec()].concat());
+    let server = world.server();
+    assert_eq!(world.http(server).field("x-forwarded-for"), Some("192.0.2.33"));
+    world.send(server, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
+    assert!(world.take(client).starts_with(b"HTTP/1.1 101 "));
+    assert_eq!(world.take(server), b"early");
+    world.send(client, b"to the server");
+    world.send(server, b"to the client");
+    assert_eq!(
+        (world.take(server), world.take(client)),
+        (b"to the server".to_vec(), b"to the client".to_vec())
+    );
+    world.end(client);
+    world.end(server);
+    assert_eq!(world.reason(client), Some(CloseReason::PeerClosed));
 }
 
 #[test]

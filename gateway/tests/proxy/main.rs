@@ -3,6 +3,7 @@
 
 mod bolt;
 mod counting;
+mod http;
 mod world;
 
 mod access;
@@ -12,6 +13,10 @@ mod endings;
 mod forward;
 mod front;
 mod hello;
+mod http_attacks;
+mod http_bodies;
+mod http_failures;
+mod http_forward;
 mod large;
 mod opening;
 mod pressure;

@@ -1,5 +1,6 @@
-//! Writes the captured frames into the corpora of the fuzz targets, so that these start from what real
-//! peers say, and whole headers and first messages of streams. Run by `cargo run --example seeds` in this folder.
+//! Writes captured frames and messages, the cases of llhttp, and whole headers and first messages of streams into the
+//! corpora of the fuzz targets, so that these start from what real peers say. Run by `cargo run --example seeds` in this
+//! folder.
 
 use std::error::Error;
 use std::fs;
@@ -14,6 +15,21 @@ use serde_json::Value;
 /// Longer seeds slow the fuzzers down and teach them nothing.
 const SEED_BYTES_MAX: usize = 2_048;
 
+/// Where an input begins that says where to cut.
+const CUTS: &[u8] = &[0; 4];
+
+/// Seeds for targets that no capture fits.
+const HTTP_SEEDS: [(&str, &[u8]); 5] = [
+    ("http1_body", b"\0\0\0\0\x103;a=\"b\"\r\nabc\r\n0\r\nSum: 1\r\n\r\n"),
+    ("http1_body", b"\x02\x03\0\0\x05A;x;y=z\r\n0123456789\r\n00\r\n\r\n"),
+    ("http1_path", b"/a/./b/../c//%7e%2E%2f;v=1?q"),
+    ("http1_sequence", b"\x10\x20\x30\x40\x06abcdefghijklmnopqrs\x01abcdefghijklmnopqrs\x00abc"),
+    (
+        "http1_request",
+        b"\0\0\0\0GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    ),
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     for file in ["java-sofabolt", "sofa-bolt-node", "anthunder"] {
@@ -27,7 +43,35 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    write_stream_seeds(&here.join("corpus"))
+    write_stream_seeds(&here.join("corpus"))?;
+    write_http_seeds(here)
+}
+
+/// Streams of curl, Envoy and llhttp's suite; the zeros before them are cuts that cut nothing.
+fn write_http_seeds(here: &Path) -> Result<(), Box<dyn Error>> {
+    let data = here.join("../tests/data");
+    let captures: Value = serde_json::from_str(&fs::read_to_string(data.join("h1.json"))?)?;
+    let cases: Value = serde_json::from_str(&fs::read_to_string(data.join("llhttp/cases.json"))?)?;
+    let corpus = here.join("corpus");
+    for (number, capture) in captures["captures"].as_array().ok_or("captures are a list")?.iter().enumerate()
+    {
+        for (target, field) in [("http1_request", "c2s_hex"), ("http1_response", "s2c_hex")] {
+            let bytes = unhex(capture[field].as_str().ok_or("a stream has bytes")?)?;
+            if bytes.len() <= SEED_BYTES_MAX {
+                write_seed(&corpus.join(target), &format!("h1-{number}"), &[CUTS, &bytes].concat())?;
+            }
+        }
+    }
+    for (number, case) in cases["cases"].as_array().ok_or("cases are a list")?.iter().enumerate() {
+        let side = case["type"].as_str().ok_or("a case has a type")?;
+        let target = if side.starts_with("response") { "http1_response" } else { "http1_request" };
+        let bytes = unhex(case["input_hex"].as_str().ok_or("a case has bytes")?)?;
+        write_seed(&corpus.join(target), &format!("llhttp-{number}"), &[CUTS, &bytes, b"\r\n"].concat())?;
+    }
+    for (number, (target, seed)) in HTTP_SEEDS.iter().enumerate() {
+        write_seed(&corpus.join(target), &format!("seed-{number}"), seed)?;
+    }
+    Ok(())
 }
 
 fn write_stream_seeds(corpus: &Path) -> Result<(), Box<dyn Error>> {

@@ -174,21 +174,20 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, Fault> {
 /// Like [`decode`], but content with the fixed part (at most 24 bytes): says what is coming, so
 /// that room can be reserved for it.
 pub fn peek(bytes: &[u8], limits: &Limits) -> Result<Decoded, Fault> {
-    let prefix = Prefix::new(bytes);
-    let version = match prefix.version()? {
-        Ok(version) => version,
-        Err(need) => return Ok(Decoded::Need(need)),
-    };
-    let kind = match prefix.kind(version)? {
-        Ok(kind) => kind,
-        Err(need) => return Ok(Decoded::Need(need)),
-    };
-    let frame = prefix.frame(version, kind)?;
-    frame.check_lengths(limits)?;
-    if bytes.len() < frame.fixed_bytes() {
-        return Ok(Decoded::Need(frame.fixed_bytes()));
+    match bytes.first_chunk() {
+        // Nearly every call: the compiler drops each question whether a byte has arrived.
+        Some(fixed) => Prefix { bytes: fixed, len: FIXED_BYTES_MAX }.peek(limits),
+        None => peek_short(bytes, limits),
     }
-    Ok(Decoded::Frame(frame))
+}
+
+/// [`peek`] where fewer bytes are there than the longest fixed part has.
+#[cold]
+fn peek_short(bytes: &[u8], limits: &Limits) -> Result<Decoded, Fault> {
+    let mut padded = [0; FIXED_BYTES_MAX];
+    let len = bytes.len().min(FIXED_BYTES_MAX);
+    padded[..len].copy_from_slice(&bytes[..len]);
+    Prefix { bytes: &padded, len }.peek(limits)
 }
 
 impl Frame {
@@ -269,22 +268,35 @@ fn id_at(bytes: &[u8], at: usize) -> u32 {
 
 /// The fixed part, padded with zeros where it has not arrived. A big-endian length only grows when
 /// zeros become bytes, so a length that is too large shows at its first byte that says so.
-struct Prefix {
-    bytes: [u8; FIXED_BYTES_MAX],
+struct Prefix<'a> {
+    bytes: &'a [u8; FIXED_BYTES_MAX],
     len: usize,
 }
 
 /// The value, or how many bytes are needed to know it.
 type OrNeed<T> = Result<T, usize>;
 
-impl Prefix {
-    fn new(source: &[u8]) -> Self {
-        let mut bytes = [0; FIXED_BYTES_MAX];
-        let len = source.len().min(FIXED_BYTES_MAX);
-        bytes[..len].copy_from_slice(&source[..len]);
-        Self { bytes, len }
+// Inlined, so that the prefix that is all there has no branch for one that is not.
+impl Prefix<'_> {
+    #[inline(always)]
+    fn peek(&self, limits: &Limits) -> Result<Decoded, Fault> {
+        let version = match self.version()? {
+            Ok(version) => version,
+            Err(need) => return Ok(Decoded::Need(need)),
+        };
+        let kind = match self.kind(version)? {
+            Ok(kind) => kind,
+            Err(need) => return Ok(Decoded::Need(need)),
+        };
+        let frame = self.frame(version, kind)?;
+        frame.check_lengths(limits)?;
+        if self.len < frame.fixed_bytes() {
+            return Ok(Decoded::Need(frame.fixed_bytes()));
+        }
+        Ok(Decoded::Frame(frame))
     }
 
+    #[inline(always)]
     fn version(&self) -> Result<OrNeed<Version>, Fault> {
         match (self.byte(0), self.byte(1)) {
             (None, _) => Ok(Err(FIXED_BYTES_MIN)),
@@ -296,6 +308,7 @@ impl Prefix {
         }
     }
 
+    #[inline(always)]
     fn kind(&self, version: Version) -> Result<OrNeed<Kind>, Fault> {
         let at = 1 + version.shift();
         let fixed_bytes = match self.byte(at) {
@@ -311,6 +324,7 @@ impl Prefix {
         }
     }
 
+    #[inline(always)]
     fn frame(&self, version: Version, kind: Kind) -> Result<Frame, Fault> {
         let shift = version.shift();
         let tail = version.tail_offset();
@@ -343,16 +357,19 @@ impl Prefix {
         })
     }
 
+    #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {
         (at < self.len).then(|| self.bytes[at])
     }
 
+    #[inline(always)]
     fn u16(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
     }
 
+    #[inline(always)]
     fn u32(&self, at: usize) -> u32 {
-        id_at(&self.bytes, at)
+        id_at(self.bytes, at)
     }
 }
 

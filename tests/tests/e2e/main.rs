@@ -9,6 +9,8 @@ mod drain;
 mod failures;
 mod faults;
 mod framing;
+mod http;
+mod http_attacks;
 mod interop;
 mod limits;
 mod load;

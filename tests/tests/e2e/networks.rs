@@ -42,7 +42,7 @@ fn ports_that_run_out_are_told_apart_and_more_source_addresses_have_more() {
             let range = "/proc/sys/net/ipv4/ip_local_port_range";
             let server = echo_server(Ipv4Addr::LOCALHOST.into());
             std::fs::write(range, "20000 20009").expect("it is our network");
-            for (sources, tunnels) in [("", 10), ("    source_addresses: 127.0.0.2, 127.0.0.3\n", 20)] {
+            for (sources, tunnels) in [("", 10), ("    source_addresses: [127.0.0.2, 127.0.0.3]\n", 20)] {
                 let file = Configuration::new(&format!(
                     "listeners:\n  - {{address: tcp://127.0.0.1:30000, cluster: one}}\n\
                      clusters:\n  - name: one\n    endpoints: [\"tcp://{server}\"]\n{sources}"

@@ -55,7 +55,7 @@ fn announced(upstream: &str, more: &str) -> String {
     let (protocol, _) = upstream.split_once("://").expect("a URL");
     format!(
         "listeners:\n  - address: {protocol}://127.0.0.1:0\n    cluster: one\n    proxy_protocol: any\n    \
-         proxy_trusted: 127.0.0.1\n{more}clusters:\n  - {{name: one, endpoints: [\"{upstream}\"]}}\n"
+         proxy_trusted: [127.0.0.1]\n{more}clusters:\n  - {{name: one, endpoints: [\"{upstream}\"]}}\n"
     )
 }
 

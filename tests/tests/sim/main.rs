@@ -2,6 +2,7 @@
 //! can, judged by an oracle. `SIM_SEEDS=n` runs that many worlds, `SIM_SEED=n` replays one and prints its trace.
 
 mod dice;
+mod http;
 mod oracle;
 mod workload;
 mod world;
@@ -105,6 +106,41 @@ fn every_request_is_answered_exactly_once_in_any_world() {
     }
 }
 
+/// Runs the world of HTTP of a seed and fails over what was found, with the command that shows it again.
+fn prove_http(seed: u64, is_shown: bool) -> http::Outcome {
+    let replay = format!("SIM_SEED={seed} cargo test -p bowline-tests --test sim -- --nocapture http_world");
+    let result = std::panic::catch_unwind(|| http::run(seed, is_shown));
+    let Ok(outcome) = result else { panic!("the world of seed {seed} broke; replay it with\n  {replay}") };
+    outcome.trace.iter().for_each(|line| println!("{line}"));
+    let findings = outcome.findings.join("\n  ");
+    assert!(findings.is_empty(), "seed {seed}:\n  {findings}\nreplay it with\n  {replay}");
+    outcome
+}
+
+#[test]
+fn every_request_of_http_is_answered_once_by_its_own_answer_in_any_http_world() {
+    if let Some(seed) = number_of("SIM_SEED") {
+        return drop(prove_http(seed, true));
+    }
+    let seeds = number_of("SIM_SEEDS").unwrap_or(SEEDS);
+    let mut totals = [0; 4];
+    for seed in 0..seeds {
+        let counters = prove_http(seed, false).counters;
+        let counts = [Count::Responses, Count::Retries, Count::Tunnels].map(|count| counters.total(count));
+        let timeouts = counters.failures(Failure::Timeout);
+        for (total, count) in totals.iter_mut().zip(counts.into_iter().chain([timeouts])) {
+            *total += count;
+        }
+    }
+    assert!(seeds < SEEDS || totals.iter().all(|total| *total > 0), "no world reached all: {totals:?}");
+}
+
+#[test]
+fn one_seed_of_http_gives_one_trace() {
+    let traces = || (0..10).map(|seed| http::run(seed, false).digest).collect::<Vec<_>>();
+    assert_eq!(traces(), traces());
+}
+
 #[test]
 fn one_seed_gives_one_trace() {
     let trace = |seed| run(seed, false).sim.trace_digest();
@@ -123,4 +159,11 @@ fn an_upstream_opened_during_the_drain_ends_with_it() {
 #[test]
 fn a_call_that_its_client_can_no_longer_answer_keeps_nobody() {
     prove(3_065, false);
+}
+
+/// The answer came at the moment at which its request had timed out. Its connection was idle again, the next request of the
+/// same client took it, and the late answer was taken for that of the next request.
+#[test]
+fn a_late_answer_is_not_taken_for_that_of_the_next_request() {
+    prove_http(195, false);
 }

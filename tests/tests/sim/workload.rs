@@ -215,7 +215,8 @@ fn faults(dice: &mut Dice) -> Faults {
     }
 }
 
-fn sim_options(seed: u64, keeps_text: bool, dice: &mut Dice) -> SimOptions {
+/// The simulator of a seed: how its network and its workers behave.
+pub(crate) fn sim_options(seed: u64, keeps_text: bool, dice: &mut Dice) -> SimOptions {
     let link = LinkOptions {
         delay_ms_max: dice.one_of(&[0, 1, 20]),
         segment_bytes_max: dice.one_of(&[None, Some(7), Some(200), Some(3_000)]),

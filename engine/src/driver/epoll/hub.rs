@@ -16,6 +16,7 @@ use crossbeam::utils::CachePadded;
 use crate::buf::Pool;
 use crate::driver::admission::{AcceptCounts, Admitted, Gate};
 use crate::driver::core::Core;
+use crate::driver::epoll::balance::{Balance, Weight};
 use crate::driver::load::Depot;
 use crate::machine::{Address, Application};
 use crate::options::{Dispatch, Mode, Options};
@@ -38,12 +39,14 @@ pub(crate) struct Own<A: Application> {
     pub(crate) registered: bool,
     /// Its last turn stopped on a budget, so it is read without an event.
     pub(crate) again: bool,
+    /// How busy it was when that was last of interest.
+    pub(crate) weight: Weight,
 }
 
 impl<A: Application> Own<A> {
     /// A connection whose socket is not there yet.
     pub(crate) fn new(core: Core<A>) -> Own<A> {
-        Own { core, stream: None, registered: false, again: false }
+        Own { core, stream: None, registered: false, again: false, weight: Weight::default() }
     }
 }
 
@@ -58,6 +61,8 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) clock: Clock,
     pub(crate) reactors: Box<[CachePadded<Reactor>]>,
     pub(crate) workers: Box<[CachePadded<WorkerSeat>]>,
+    /// Who moves to another reactor.
+    pub(crate) balance: Balance,
     pub(crate) depot: ArrayQueue<Box<Node<A::Mail>>>,
     /// Slots that reactor threads found; used with `Dispatch::Handoff` only.
     pub(crate) handoff: Option<ArrayQueue<u32>>,
@@ -73,6 +78,8 @@ pub(crate) struct Hub<A: Application> {
     pub(crate) stopping: AtomicBool,
     /// Threads end.
     pub(crate) ended: AtomicBool,
+    /// How often many connections had gone.
+    pub(crate) ebbs: AtomicU32,
     /// Makes the randomness of workers differ from process to process.
     pub(crate) seed: u64,
     /// Per listener: whether it is to be closed.
@@ -169,6 +176,7 @@ impl<A: Application> Hub<A> {
             app,
             reactors: reactors.collect::<std::io::Result<_>>()?,
             workers: seats,
+            balance: Balance::new(&options),
             depot: ArrayQueue::new(DEPOT_NODES),
             handoff: handoff.then(|| ArrayQueue::new(table.slots_max())),
             admitted: Admitted::new(&options),
@@ -180,6 +188,7 @@ impl<A: Application> Hub<A> {
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            ebbs: AtomicU32::new(0),
             seed: RandomState::new().hash_one(std::process::id()),
             closing: (0..listeners).map(|_| AtomicBool::new(false)).collect(),
             table,
@@ -212,6 +221,15 @@ impl<A: Application> Hub<A> {
     pub(crate) fn wake_all(&self) {
         self.reactors.iter().for_each(|reactor| reactor.poller.wake());
         self.workers.iter().filter_map(|seat| seat.thread.get()).for_each(Thread::unpark);
+    }
+
+    /// Frees what is kept for as many connections as have gone, here and on workers that rest: a small box that is left
+    /// of thousands keeps a whole page from the system.
+    pub(crate) fn ebb(&self) {
+        while self.depot.pop().is_some() {}
+        self.loads.clear();
+        self.ebbs.fetch_add(1, Ordering::Relaxed);
+        self.wake_all();
     }
 
     /// True once every connection is being ended.

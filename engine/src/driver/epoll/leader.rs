@@ -9,11 +9,11 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::driver::epoll::acceptor::{AcceptEnd, Acceptor};
-use crate::driver::epoll::hub::{Hub, Reactor};
+use crate::driver::epoll::hub::Hub;
 use crate::machine::{Address, Application};
 use crate::slot::word::{Added, Causes};
 use crate::stats::WorkerCounts;
-use crate::sys::poller::{Events, Ready, WAKE};
+use crate::sys::poller::{Events, Ready, TIMER, WAKE};
 use crate::time::{Tick, Time};
 use crate::timer::{self, Fired, Wheel};
 
@@ -31,6 +31,10 @@ pub(crate) struct Lead<A: Application> {
     acceptors: Vec<Acceptor>,
     /// Listeners with somebody waiting.
     ready_listeners: Vec<u16>,
+    /// When epoll was last asked, in microseconds.
+    pub(crate) polled_us: u64,
+    /// When the timer of the epoll set rings, until it has.
+    rings_at: Option<Time>,
 }
 
 impl<A: Application> Lead<A> {
@@ -41,7 +45,8 @@ impl<A: Application> Lead<A> {
         }
         let wheel = Wheel::new(Tick::floor(hub.clock.now()));
         let events = Events::with_capacity(EVENTS_MAX);
-        Ok(Lead { hub, number, wheel, events, acceptors, ready_listeners: Vec::new() })
+        let ready_listeners = Vec::new();
+        Ok(Lead { hub, number, wheel, events, acceptors, ready_listeners, polled_us: 0, rings_at: None })
     }
 
     /// Files a hint of a slot whose home this reactor is.
@@ -57,9 +62,9 @@ impl<A: Application> Lead<A> {
         counts: &WorkerCounts,
         queue: &mut dyn FnMut(u32),
     ) -> std::io::Result<()> {
-        let hub = Arc::clone(&self.hub);
-        let reactor = &hub.reactors[self.number];
         let next = self.next_wake();
+        let Lead { hub, number, .. } = self;
+        let reactor = &hub.reactors[*number];
         reactor.next_wake.store(next.map_or(Tick::NEVER, Tick::floor).0, Ordering::SeqCst);
         reactor.sleep.announce();
         let busy = !reactor.injector.is_empty()
@@ -67,41 +72,56 @@ impl<A: Application> Lead<A> {
             || reactor.closing.load(Ordering::SeqCst)
             || hub.ended.load(Ordering::SeqCst)
             || has_work();
-        let timeout_ms = if busy { Some(0) } else { next.map(|next| next.ms_since(hub.clock.now())) };
-        let result = self.poll_for(timeout_ms, counts, queue);
-        reactor.sleep.end();
+        if !busy {
+            self.set_timer(next)?;
+        }
+        let result = self.poll_for(!busy, counts, queue);
+        self.hub.reactors[self.number].sleep.end();
         result
+    }
+
+    /// Makes the timer ring no later than `next`. If it rings earlier, the next wait sets it anew.
+    fn set_timer(&mut self, next: Option<Time>) -> std::io::Result<()> {
+        let Some(next) = next else { return Ok(()) };
+        if self.rings_at.is_none_or(|at| next < at) {
+            self.hub.reactors[self.number].poller.ring_at(self.hub.clock.since_boot(next))?;
+            self.rings_at = Some(next);
+        }
+        Ok(())
     }
 
     /// Looks for events and for what other threads left, without waiting.
     pub(crate) fn poll(&mut self, counts: &WorkerCounts, queue: &mut dyn FnMut(u32)) -> std::io::Result<()> {
-        self.poll_for(Some(0), counts, queue)
+        self.poll_for(false, counts, queue)
     }
 
     fn poll_for(
         &mut self,
-        timeout_ms: Option<u64>,
+        may_block: bool,
         counts: &WorkerCounts,
         queue: &mut dyn FnMut(u32),
     ) -> std::io::Result<()> {
-        let hub = Arc::clone(&self.hub);
-        let reactor = &hub.reactors[self.number];
-        let ready_listeners = &mut self.ready_listeners;
-        let found = reactor.poller.wait(&mut self.events, timeout_ms, |token, ready| {
-            on_event(&hub, token, ready, ready_listeners, queue);
+        let Lead { hub, number, events, ready_listeners, rings_at, .. } = self;
+        let reactor = &hub.reactors[*number];
+        let found = reactor.poller.wait(events, may_block, |token, ready| match token {
+            TIMER => *rings_at = None,
+            _ => on_event(hub, token, ready, ready_listeners, queue),
         })?;
         counts.waits.add(1);
         counts.events.add(found as u64);
         while let Some(slot) = reactor.injector.pop() {
             queue(slot);
         }
-        let now = hub.clock.now();
+        let closing =
+            reactor.closing.load(Ordering::Relaxed) && reactor.closing.swap(false, Ordering::SeqCst);
+        self.polled_us = hub.clock.micros();
+        let now = Time::from_micros(self.polled_us);
         self.turn_wheel(now, queue);
         if !self.acceptors.is_empty() {
-            self.accept(reactor, now, queue);
+            self.accept(now, queue);
         }
-        // Cleared whether or not there is a listener here: while it is set, this thread does not sleep.
-        if reactor.closing.load(Ordering::Relaxed) && reactor.closing.swap(false, Ordering::SeqCst) {
+        // Whether or not there is a listener here: while it is said, this thread does not sleep.
+        if closing {
             self.close_listeners(now, queue);
         }
         Ok(())
@@ -149,24 +169,25 @@ impl<A: Application> Lead<A> {
     }
 
     /// Accepts from the listeners that are ready or whose pause is over.
-    fn accept(&mut self, reactor: &Reactor, now: Time, queue: &mut dyn FnMut(u32)) {
-        let home = self.number;
-        for acceptor in &mut self.acceptors {
+    fn accept(&mut self, now: Time, queue: &mut dyn FnMut(u32)) {
+        let Lead { hub, number: home, acceptors, ready_listeners, .. } = self;
+        let poller = &hub.reactors[*home].poller;
+        for acceptor in acceptors {
             let paused = acceptor.paused_until;
             let over = paused.is_some_and(|until| until <= now);
-            if !over && (paused.is_some() || !self.ready_listeners.contains(&acceptor.number)) {
+            if !over && (paused.is_some() || !ready_listeners.contains(&acceptor.number)) {
                 continue;
             }
             if over {
                 // Whoever waits is reported again, for listeners are level-triggered.
-                let _ = reactor.poller.add_listener(fd(acceptor), token_of(acceptor.number));
+                let _ = poller.add_listener(fd(acceptor), token_of(acceptor.number));
             }
-            let end = acceptor.accept(&self.hub, now, &mut || home, &mut |_, slot| queue(slot));
+            let end = acceptor.accept(hub, now, &mut || *home, &mut |_, slot| queue(slot));
             if end == AcceptEnd::Paused {
-                let _ = reactor.poller.remove(fd(acceptor));
+                let _ = poller.remove(fd(acceptor));
             }
         }
-        self.ready_listeners.clear();
+        ready_listeners.clear();
     }
 
     /// Accepts what is queued at listeners that are to be closed, then closes them: closing alone would reset it (O12).
@@ -294,8 +315,7 @@ mod tests {
             let hub = Arc::new(Hub::new(Arc::new(Echo), options, seats, 0).expect("epoll works"));
             let kit = Kit::new((), hub.pool.clone(), hub.loads.clone(), 1);
             let out = Outbox::new(deque, 0);
-            let now = hub.clock.now();
-            let runner = Runner { hub: Arc::clone(&hub), kit, out, now, read_bytes: 0, number: 0 };
+            let runner = Runner::new(Arc::clone(&hub), kit, out, 0);
             Bench { hub, runner, listener: TcpListener::bind("127.0.0.1:0").expect("loopback") }
         }
 
@@ -317,6 +337,7 @@ mod tests {
         }
 
         fn run(&mut self, slot: u32) {
+            self.runner.look_at_clock();
             let (mut held, causes) = self.hub.table.begin(slot).expect("it is queued");
             self.runner.turn(&mut held, causes);
             self.runner.finish(held);
@@ -326,7 +347,7 @@ mod tests {
         fn fetch(&self) -> Vec<(u64, Ready)> {
             let mut fetched = Vec::new();
             let mut events = Events::with_capacity(8);
-            let wait = self.hub.reactors[0].poller.wait(&mut events, Some(5_000), |token, ready| {
+            let wait = self.hub.reactors[0].poller.wait(&mut events, true, |token, ready| {
                 fetched.push((token, ready));
             });
             wait.expect("epoll works");

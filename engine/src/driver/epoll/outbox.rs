@@ -27,6 +27,8 @@ pub(crate) struct Outbox<A: Application> {
     pub(crate) events: Deque<u32>,
     /// Slots that got mail from this worker.
     pub(crate) mail: VecDeque<u32>,
+    /// A slot was queued for mail after the worker read its clock.
+    pub(crate) is_ahead: bool,
     /// Timer hints to be filed: home, slot, tick.
     pub(crate) hints: Vec<(usize, u32, Tick)>,
     /// The reactor that connections opened here have as their home.
@@ -46,7 +48,13 @@ pub(crate) struct TurnPort<'a, A: Application> {
 impl<A: Application> Outbox<A> {
     /// An empty outbox in front of `events`.
     pub(crate) fn new(events: Deque<u32>, home: usize) -> Outbox<A> {
-        Outbox { events, mail: VecDeque::new(), hints: Vec::new(), home, spare: Vec::new() }
+        let (mail, hints, spare) = (VecDeque::new(), Vec::new(), Vec::new());
+        Outbox { events, mail, is_ahead: false, hints, home, spare }
+    }
+
+    /// Frees the spare nodes.
+    pub(crate) fn free_spare(&mut self) {
+        self.spare.clear();
     }
 
     /// True if nothing waits to run.
@@ -79,9 +87,14 @@ impl<A: Application> Outbox<A> {
     fn send(&mut self, node: Box<Node<A::Mail>>, hub: &Hub<A>) -> Result<(), Box<Node<A::Mail>>> {
         let index = node.to.index;
         if hub.table.deliver(node)? {
-            self.mail.push_back(index);
+            self.queue_mail(index);
         }
         Ok(())
+    }
+
+    fn queue_mail(&mut self, index: u32) {
+        self.mail.push_back(index);
+        self.is_ahead = true;
     }
 
     /// Sends mail back to whoever sent it (rule 4); what cannot be sent back is the application's to undo.
@@ -153,7 +166,7 @@ impl<A: Application> Port<A> for TurnPort<'_, A> {
         match self.hub.table.claim(self.now, newcomer) {
             Ok((held, address)) => {
                 self.hub.note_home(self.out.home, 1);
-                self.out.mail.push_back(self.hub.table.requeue(held, Causes::AGAIN));
+                self.out.queue_mail(self.hub.table.requeue(held, Causes::AGAIN));
                 Ok(address)
             }
             Err(mut newcomer) => {

@@ -3,7 +3,6 @@
 //! One thread with a `mio` poll. It accepts for `--accept shared` and places newcomers by load, counts stranded
 //! connections (the watchdog), and gives memory back. It runs no machine.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,8 +12,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::driver::epoll::acceptor::{AcceptEnd, Acceptor};
 use crate::driver::epoll::hub::Hub;
+use crate::driver::epoll::watchdog::Watchdog;
 use crate::driver::tide::Tide;
-use crate::machine::{Address, Application};
+use crate::machine::Application;
 use crate::sys::memory;
 use crate::time::Time;
 
@@ -32,8 +32,10 @@ pub(crate) struct Supervisor<A: Application> {
     acceptors: Vec<Option<Acceptor>>,
     /// Listeners that may have somebody waiting: `mio` reports a change, not a state.
     ready: Vec<bool>,
-    suspects: HashSet<Address>,
+    watchdog: Watchdog,
     tide: Tide,
+    /// The last look found that many connections had gone.
+    has_ebbed: bool,
 }
 
 impl<A: Application> Supervisor<A> {
@@ -53,8 +55,9 @@ impl<A: Application> Supervisor<A> {
                 poll,
                 acceptors,
                 ready,
-                suspects: HashSet::new(),
+                watchdog: Watchdog::default(),
                 tide: Tide::new(STILL_LOOKS),
+                has_ebbed: false,
             },
             waker,
         ))
@@ -121,24 +124,21 @@ impl<A: Application> Supervisor<A> {
         }
     }
 
-    /// Counts connections that want to be read and that no event can wake, and gives memory back.
+    /// What is looked at once a second: stranded connections, memory to give back.
     fn look(&mut self, now: Time) {
-        let mut suspects = HashSet::new();
-        self.hub.table.for_each(|address, shared, resting| {
-            if resting && shared.reads_unarmed() {
-                suspects.insert(address);
-            }
-        });
-        // One look may see a slot between two states; two of them do not.
-        let stranded = suspects.intersection(&self.suspects).count();
+        let stranded = self.watchdog.look(&self.hub.table);
         self.hub.stranded.set(stranded as u64);
-        self.suspects = suspects;
         self.hub.pool.trim();
         for slot in self.hub.table.trim(now) {
             self.hub.inject(slot as usize % self.hub.reactors.len(), slot);
         }
-        if self.tide.is_out(self.hub.table.live()) {
+        // Workers have freed theirs by the next look.
+        if std::mem::take(&mut self.has_ebbed) {
             memory::trim();
+        }
+        if self.tide.is_out(self.hub.table.live()) {
+            self.hub.ebb();
+            self.has_ebbed = true;
         }
     }
 }

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::driver::core::{Core, FlushEnd, Here, ReadEnd, lost_by};
+use crate::driver::epoll::balance::Candidate;
 use crate::driver::epoll::hub::{Hub, Own};
 use crate::driver::epoll::outbox::{Outbox, TurnPort};
 use crate::driver::kit::Kit;
 use crate::machine::{Address, Application, Closed, Effects, Lost, OpenError};
 use crate::slot::inbox::Letters;
-use crate::slot::shared::Shared;
+use crate::slot::shared::{NO_LISTENER, Shared};
 use crate::slot::table::Held;
 use crate::slot::word::Causes;
 use crate::stats::WorkerCounts;
@@ -37,12 +38,20 @@ pub(crate) struct Runner<A: Application> {
     pub(crate) out: Outbox<A>,
     /// The moment of the turn.
     pub(crate) now: Time,
+    /// The same in microseconds, for budgets.
+    pub(crate) now_us: u64,
     /// Bytes read in this batch.
     pub(crate) read_bytes: usize,
     pub(crate) number: usize,
 }
 
 impl<A: Application> Runner<A> {
+    /// What worker `number` runs turns with.
+    pub(crate) fn new(hub: Arc<Hub<A>>, kit: Kit<A>, out: Outbox<A>, number: usize) -> Runner<A> {
+        let now = hub.clock.now();
+        Runner { hub, kit, out, now, now_us: 0, read_bytes: 0, number }
+    }
+
     /// The counts of this worker.
     pub(crate) fn counts(&self) -> &WorkerCounts {
         &self.hub.workers[self.number].counts
@@ -51,7 +60,6 @@ impl<A: Application> Runner<A> {
     /// Runs a held slot for `causes` (O2). A machine that panics ends its own connection: nothing of its call may reach
     /// the next one on this thread.
     pub(crate) fn turn(&mut self, held: &mut Held, causes: Causes) {
-        self.look_at_clock();
         let mut letters = self.hub.table.take_mail(held);
         let turn = AssertUnwindSafe(|| self.unguarded_turn(held, causes, &mut letters));
         if catch_unwind(turn).is_err() {
@@ -62,10 +70,20 @@ impl<A: Application> Runner<A> {
         self.out.bounce_all(letters, &self.hub, &mut self.kit.local, counts);
     }
 
-    /// Reads the clock. Whoever holds a slot reads it after whoever held it before, so `now` never goes back for one
-    /// machine (rule 2), whichever workers run it.
+    /// Reads the clock. A worker must do so between queueing a slot, or taking it from somebody's queue, and its turn:
+    /// whoever held it before has let go by then and read the clock earlier, so `now` never goes back for one machine
+    /// (rule 2), whichever workers run it.
     pub(crate) fn look_at_clock(&mut self) {
-        self.now = self.hub.clock.now();
+        self.now_us = self.hub.clock.micros();
+        self.now = Time::from_micros(self.now_us);
+        self.out.is_ahead = false;
+    }
+
+    /// Frees what this worker keeps for as many connections as have gone.
+    pub(crate) fn ebb(&mut self) {
+        self.out.free_spare();
+        self.kit.free_spare();
+        self.hub.app.ebb(&mut self.kit.local);
     }
 
     /// Ends the turn of a held slot (O3): flush, arm while still running, release last.
@@ -86,7 +104,7 @@ impl<A: Application> Runner<A> {
     }
 
     fn unguarded_turn(&mut self, held: &mut Held, causes: Causes, letters: &mut Letters<A::Mail>) {
-        let Runner { hub, kit, out, now, read_bytes, number } = self;
+        let Runner { hub, kit, out, now, read_bytes, number, .. } = self;
         let (hub, now) = (&**hub, *now);
         let counts = &hub.workers[*number].counts;
         counts.turns.add(1);
@@ -143,19 +161,29 @@ impl<A: Application> Runner<A> {
     }
 
     fn let_go(&mut self, mut held: Held) {
-        let Runner { hub, kit, out, now, .. } = self;
+        let Runner { hub, kit, out, now, number, .. } = self;
         let hub = &**hub;
         let me = hub.table.address(&held);
         let Some((shared, own)) = hub.table.parts(&mut held) else {
             return self.release_empty(held);
         };
+        let mut home = shared.home();
+        hub.balance.note_turn(*number, home);
         if own.core.is_over() {
             return self.close(held);
         }
         own.again |= own.core.wants_offer();
         shared.set_memory(own.core.memory_bytes());
         own.core.unload(kit);
-        let (deadline, home) = (own.core.deadline(), shared.home());
+        // Before the deadline is filed, so that the wheel of the new home gets it.
+        if !own.again
+            && let Some(to) = hub.balance.destination(candidate((me.index, home), shared, own, hub))
+        {
+            change_home(own, shared, (home, to), hub);
+            hub.workers[*number].counts.moves.add(1);
+            home = to;
+        }
+        let deadline = own.core.deadline();
         if deadline.0 != shared.deadline.load(Relaxed)
             && let Some(tick) = timer::file(shared, deadline, Tick::floor(*now))
         {
@@ -360,6 +388,33 @@ fn interest<A: Application>(core: &Core<A>) -> Option<Interest> {
         interest = interest.and(Interest::OUT);
     }
     Some(interest)
+}
+
+/// A held connection, as the decision about its home sees it.
+fn candidate<'a, A: Application>(
+    (slot, home): (u32, usize),
+    shared: &Shared,
+    own: &'a mut Own<A>,
+    hub: &Hub<A>,
+) -> Candidate<'a> {
+    let listener = shared.listener();
+    let is_client = listener != NO_LISTENER && Some(listener) != hub.options.own_listener;
+    Candidate { slot, home, is_client, weight: &mut own.weight }
+}
+
+/// Leaves the epoll set of the old home for the new one, where arming adds it under the same token (O8). What the old
+/// set has already reported finds the slot all the same, and so do the entries that the old wheel keeps.
+fn change_home<A: Application>(own: &mut Own<A>, shared: &Shared, (from, to): (usize, usize), hub: &Hub<A>) {
+    if std::mem::take(&mut own.registered)
+        && let Some(stream) = &own.stream
+    {
+        // It fails only if the socket is not in the set, and then nothing is to be done.
+        let _ = hub.reactors[from].poller.remove(stream);
+    }
+    shared.set_home(to);
+    shared.set_disarmed();
+    hub.note_home(from, -1);
+    hub.note_home(to, 1);
 }
 
 /// Arms a held connection. False if the system refused.

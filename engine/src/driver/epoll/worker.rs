@@ -49,9 +49,12 @@ pub(crate) struct PoolWorker<A: Application> {
     /// What ran in this batch.
     held: Vec<Held>,
     number: usize,
-    polled_us: u64,
+    /// Since when it has been awake without having said so, in microseconds.
+    awake_us: u64,
     /// Since when slots are queued, in microseconds; 0 if none is.
     queued_since_us: u64,
+    /// Of the hub, when this worker last looked.
+    ebbs: u32,
 }
 
 impl<A: Application> PoolWorker<A> {
@@ -62,14 +65,14 @@ impl<A: Application> PoolWorker<A> {
         events: Deque<u32>,
         lead: Option<Lead<A>>,
     ) -> PoolWorker<A> {
+        hub.balance.join(number);
         let (local, seed) = (hub.app.local(number), number as u64 + hub.seed);
         let kit = Kit::new(local, hub.pool.clone(), hub.loads.clone(), seed);
         let home = number % hub.reactors.len();
         let out = Outbox::new(events, home);
-        let now = hub.clock.now();
-        let runner = Runner { hub: Arc::clone(&hub), kit, out, now, read_bytes: 0, number };
+        let runner = Runner::new(Arc::clone(&hub), kit, out, number);
         let held = Vec::with_capacity(4 * TURNS_MAX);
-        PoolWorker { hub, runner, lead, held, number, polled_us: 0, queued_since_us: 0 }
+        PoolWorker { hub, runner, lead, held, number, awake_us: 0, queued_since_us: 0, ebbs: 0 }
     }
 
     /// Runs until the engine ends.
@@ -89,14 +92,22 @@ impl<A: Application> PoolWorker<A> {
     /// Finds slots to run, or sleeps. False if it found none.
     fn find_work(&mut self) -> bool {
         if self.hub.handoff.is_some() {
-            return self.take_handed_off() || self.steal(SURPLUS) || self.sleep();
+            return self.take_handed_off() || self.steal_surplus() || self.sleep();
         }
-        self.steal(SURPLUS) || self.sleep()
+        self.steal_surplus() || self.sleep()
     }
 
     /// Sleeps until there is work; false if it was woken to help and found nothing, or for nothing.
     fn sleep(&mut self) -> bool {
         self.runner.kit.rest();
+        let ebbs = self.hub.ebbs.load(Ordering::Relaxed);
+        if ebbs != self.ebbs {
+            self.ebbs = ebbs;
+            self.runner.ebb();
+        }
+        if self.hub.balance.gathers() {
+            self.note_awake(self.hub.clock.micros());
+        }
         let PoolWorker { hub, runner, lead, number, .. } = self;
         let counts = &hub.workers[*number].counts;
         if let Some(lead) = lead {
@@ -104,7 +115,9 @@ impl<A: Application> PoolWorker<A> {
             let surplus = || has_surplus(hub, *number);
             let result = lead.wait(surplus, counts, &mut |slot| events.push(slot));
             result.expect("epoll_wait fails for a bad descriptor alone, and this one is ours");
-            self.polled_us = self.hub.clock.micros();
+            if self.hub.balance.gathers() {
+                self.awake_us = self.hub.clock.micros();
+            }
         } else {
             let sleep = &hub.workers[*number].sleep;
             sleep.announce();
@@ -113,6 +126,9 @@ impl<A: Application> PoolWorker<A> {
                 std::thread::park();
             }
             sleep.end();
+            if self.hub.balance.gathers() {
+                self.awake_us = self.hub.clock.micros();
+            }
             self.take_handed_off();
         }
         !self.runner.out.is_empty() || self.steal(STEAL_FROM)
@@ -128,6 +144,15 @@ impl<A: Application> PoolWorker<A> {
             self.hub.wake_a_helper(self.number);
         }
         !self.runner.out.is_empty()
+    }
+
+    /// Takes slots from a worker that has more than it can run soon. Whoever lives on them must not forget its reactor.
+    fn steal_surplus(&mut self) -> bool {
+        let stolen = self.steal(SURPLUS);
+        if stolen {
+            self.runner.look_at_clock();
+        }
+        stolen
     }
 
     /// Takes slots from a worker that has at least `least` queued.
@@ -149,14 +174,24 @@ impl<A: Application> PoolWorker<A> {
         false
     }
 
+    /// Says how long it has been awake, if anybody wants to know.
+    fn note_awake(&mut self, now_us: u64) {
+        let us = now_us.saturating_sub(std::mem::replace(&mut self.awake_us, now_us));
+        if self.hub.balance.gathers() {
+            self.hub.balance.note_awake(self.number, us);
+        }
+    }
+
     /// Polls epoll now and then while work is queued.
     fn look_at_reactor(&mut self) {
-        let now_us = self.hub.clock.micros();
-        let since_us = now_us - self.polled_us;
-        let Some(lead) = self.lead.as_mut().filter(|_| since_us >= POLL_US) else { return };
+        let now_us = self.runner.now_us;
+        let Some(lead) = &mut self.lead else { return };
+        let since_us = now_us.saturating_sub(lead.polled_us);
+        if since_us < POLL_US {
+            return;
+        }
         let counts = &self.hub.workers[self.number].counts;
         counts.lag_us_max.raise(since_us);
-        self.polled_us = now_us;
         let events = &self.runner.out.events;
         let result = lead.poll(counts, &mut |slot| events.push(slot));
         result.expect("epoll_wait fails for a bad descriptor alone, and this one is ours");
@@ -164,7 +199,7 @@ impl<A: Application> PoolWorker<A> {
 
     /// Wakes a sleeper if there is more than this worker can run soon (O10).
     fn call_for_help(&mut self) {
-        let old = self.queued_since_us > 0 && self.hub.clock.micros() - self.queued_since_us > SURPLUS_US;
+        let old = self.queued_since_us > 0 && self.runner.now_us - self.queued_since_us > SURPLUS_US;
         if old {
             self.runner.out.share_mail();
         }
@@ -188,7 +223,11 @@ impl<A: Application> PoolWorker<A> {
 
     /// Runs a batch to its end (O5).
     fn batch(&mut self) {
-        let began_us = self.hub.clock.micros();
+        // All that this batch takes out of its queues is there by now, but for what its own mail queues.
+        self.runner.look_at_clock();
+        let began_us = self.runner.now_us;
+        self.note_awake(began_us);
+        self.hub.balance.look(began_us);
         let (events, mail) = (self.runner.out.events.len(), self.runner.out.mail.len());
         self.runner.read_bytes = 0;
         self.runner.counts().batches.add(1);
@@ -201,24 +240,33 @@ impl<A: Application> PoolWorker<A> {
             let Some(slot) = self.runner.out.events.pop() else { break };
             self.run_slot(slot);
             ran = turn;
-            let late = turn % CLOCK_TURNS == 0 && self.hub.clock.micros() - began_us >= BATCH_US;
+            if turn % CLOCK_TURNS == 0 {
+                self.runner.look_at_clock();
+            }
+            let late = self.runner.now_us - began_us >= BATCH_US;
             if late || self.runner.read_bytes >= READ_BYTES_MAX {
                 break;
             }
         }
         self.run_mail_and_held();
-        self.runner.look_at_clock();
         for held in self.held.drain(..) {
             self.runner.finish(held);
         }
         self.file_hints();
         self.runner.kit.settle();
         self.note_queue(began_us, ran < events || mail > TURNS_MAX);
+        if !self.runner.out.is_empty() {
+            self.runner.look_at_clock();
+        }
     }
 
     fn run_mail(&mut self) -> bool {
-        let slot = self.runner.out.mail.pop_front();
-        slot.inspect(|slot| self.run_slot(*slot)).is_some()
+        let Some(slot) = self.runner.out.mail.pop_front() else { return false };
+        if self.runner.out.is_ahead {
+            self.runner.look_at_clock();
+        }
+        self.run_slot(slot);
+        true
     }
 
     fn run_slot(&mut self, slot: u32) {

@@ -315,6 +315,10 @@ impl<A: Application> Worker<A> {
             self.run_strays();
             self.hub.pool.trim();
             if tide.is_out(self.hub.table.live()) {
+                self.hub.loads.clear();
+                let kit = &mut *self.kit.borrow_mut();
+                kit.free_spare();
+                self.hub.app.ebb(&mut kit.local);
                 memory::trim();
             }
         }

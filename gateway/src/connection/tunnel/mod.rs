@@ -92,6 +92,54 @@ impl Tunnel {
         }
     }
 
+    /// What an HTTP client's connection becomes once its server agreed to speak another protocol.
+    pub(super) fn switched_client<A: Proxy>(
+        listener: u16,
+        server: Address,
+        context: &mut Context<'_, A>,
+    ) -> Tunnel {
+        let mut tunnel = Tunnel::new(Side::Client, listener, Some(server), None);
+        context.local.count(Count::Tunnels);
+        tunnel.begin_switched(context);
+        tunnel.arm_times(context);
+        tunnel
+    }
+
+    /// What the server's connection becomes.
+    pub(super) fn switched_server<A: Proxy>(
+        cluster: u16,
+        client: Address,
+        place: Option<Place>,
+        context: &mut Context<'_, A>,
+    ) -> Tunnel {
+        let mut tunnel = Tunnel::new(Side::Server, cluster, Some(client), place);
+        context.set_deadline(None);
+        tunnel.begin_switched(context);
+        tunnel
+    }
+
+    fn begin_switched<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        context.watch_output(true);
+        context.set_reading(true);
+        context.set_in_flight(0);
+        self.begin(context);
+        if let Some(deadline) = context.local.shared.drain_deadline() {
+            self.begin_drain(deadline, context);
+        }
+    }
+
+    /// The client's side keeps both times: without a byte, and in all.
+    fn arm_times<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let timeouts = context.local.shared.plan.timeouts;
+        self.arm(context.now.after_ms(timeouts.idle_ms), context);
+        if let Some(ms) = timeouts.tunnel_ms_max {
+            let due = context.now.after_ms(ms);
+            // A drain that began before may end it sooner.
+            self.must_end = Some(self.must_end.map_or(due, |before| before.min(due)));
+            self.arm(due, context);
+        }
+    }
+
     /// Bytes may flow from now on.
     fn begin<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.opening = None;
@@ -152,7 +200,8 @@ impl Tunnel {
                 context.shutdown_write();
                 self.arm_half_closed(context);
             }
-            Mail::PartnerGone => self.reset(CloseReason::PartnerGone, context),
+            // A client may give its request up while its server agrees to an upgrade.
+            Mail::PartnerGone | Mail::Cancel { .. } => self.reset(CloseReason::PartnerGone, context),
             Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to a tunnel; what it carries is given back by dropping it.
             _ => {}
@@ -276,9 +325,10 @@ impl<A: Proxy> Machine<A> for Tunnel {
             Input::Failed(error) => self.on_failed(error, context),
             Input::Bytes(incoming) => self.on_bytes(incoming, context),
             Input::Mail { mail, .. } => self.on_mail(mail, context),
-            Input::Bounced { mail: Mail::Data { .. } | Mail::End | Mail::TunnelOpened, .. } => {
-                self.reset(CloseReason::PartnerGone, context);
-            }
+            Input::Bounced {
+                mail: Mail::Data { .. } | Mail::End | Mail::TunnelOpened | Mail::HttpResponse { .. },
+                ..
+            } => self.reset(CloseReason::PartnerGone, context),
             Input::Bounced { .. } => {}
             Input::Deadline => self.on_deadline(context),
             Input::Flushed { written, queued } => self.on_flushed(written, queued, context),

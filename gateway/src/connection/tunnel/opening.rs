@@ -61,11 +61,7 @@ impl Tunnel {
         let name = listener.map_or("", |listener| &listener.name);
         logging::connection_opened(context.me.as_u64(), context.peer, name);
         context.set_state(State::Opening as u8);
-        self.arm(context.now.after_ms(shared.plan.timeouts.idle_ms), context);
-        if let Some(ms) = shared.plan.timeouts.tunnel_ms_max {
-            self.must_end = Some(context.now.after_ms(ms));
-            self.arm(context.now.after_ms(ms), context);
-        }
+        self.arm_times(context);
         if let Some(deadline) = shared.drain_deadline() {
             self.begin_drain(deadline, context);
         }

@@ -1,0 +1,453 @@
+//! What a client is sent: responses in the framing that it understands, and failures.
+
+use bowline_engine::buf::Piece;
+use bowline_engine::machine::{Address, Context, Incoming};
+use bowline_protocols::http::{BodyLength, HttpHead};
+use bowline_protocols::http1::encode;
+
+use crate::cluster::Message;
+use crate::error::CloseReason;
+use crate::error::Failure;
+use crate::exchange::HttpExchange;
+use crate::filter::Call;
+use crate::filter::Position;
+use crate::filter::Verdict;
+use crate::logging;
+use crate::mail::Mail;
+use crate::metrics::Count;
+use crate::worker::Proxy;
+
+use super::super::super::state::State;
+use super::super::super::tunnel::Tunnel;
+use super::super::part::{cost_of, take_settled, with_scratch, write_end, write_piece};
+use super::super::reply::{self, Reply, To};
+use super::requests::filtered;
+use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_OUTPUT, PAUSED_BY_PIPELINE, cancel};
+
+impl HttpDownstream {
+    pub(super) fn on_response<A: Proxy>(
+        &mut self,
+        from: Address,
+        message: Box<Message>,
+        context: &mut Context<'_, A>,
+    ) {
+        match message.head.status() {
+            101 => self.switch(from, message, context),
+            100..=199 => self.on_interim(message, context),
+            _ => self.on_final(message, context),
+        }
+    }
+
+    /// A 1xx is passed on to whoever can understand it.
+    fn on_interim<A: Proxy>(&mut self, message: Box<Message>, context: &mut Context<'_, A>) {
+        if self.exchange().is_some_and(|exchange| !exchange.is_http10) {
+            self.write_head(&message.head, true, context);
+        }
+        context.local.keep_message(message);
+    }
+
+    /// The server agreed to speak another protocol; its connection is a tunnel already.
+    fn switch<A: Proxy>(&mut self, from: Address, message: Box<Message>, context: &mut Context<'_, A>) {
+        self.write_head(&message.head, true, context);
+        context.local.keep_message(message);
+        if self.closed {
+            return;
+        }
+        self.list_output(0, context);
+        let Some(mut load) = self.load.take() else { return };
+        if let Some(mut exchange) = load.exchange.take() {
+            exchange.status = 101;
+            self.log_exchange(&exchange, None, context);
+        }
+        context.local.count(Count::Responses);
+        // Nothing of the old machine is to be settled.
+        self.closed = true;
+        let tunnel = Tunnel::switched_client(self.listener, from, context);
+        context.hand_over(Box::new(tunnel));
+    }
+
+    fn on_final<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) {
+        let is_draining = self.load.as_ref().is_some_and(|load| load.drain.is_some());
+        let has_ended = self.ending.is_some();
+        let Some(exchange) = self.exchange() else { return };
+        let chain = exchange.route.map(|index| &context.local.shared.http_routes.route(index).filters);
+        if let Some(chain) = chain.filter(|chain| !chain.is_empty()) {
+            let call = Call { now: context.now, random: exchange.random };
+            let verdict = chain.on_response_head(&mut message.head, &call, &mut Position::default());
+            if matches!(verdict, Verdict::Reply(_) | Verdict::Reset) {
+                context.local.keep_message(message);
+                return self.end_filtered(verdict, context);
+            }
+        }
+        exchange.answered = true;
+        exchange.status = message.head.status();
+        // RFC 9112 section 9.3: what of the request has not come yet would have to be read first.
+        exchange.keep_alive &= !is_draining && !has_ended && exchange.request_ended;
+        if message.head.body == BodyLength::UntilClose && !exchange.is_http10 {
+            message.head.body = BodyLength::Chunked;
+        }
+        if exchange.is_http10 && message.head.body == BodyLength::Chunked {
+            message.head.body = BodyLength::UntilClose;
+        }
+        exchange.keep_alive &= message.head.body != BodyLength::UntilClose;
+        exchange.length = message.head.body;
+        let (keep_alive, length) = (exchange.keep_alive, exchange.length);
+        context.local.count(Count::Responses);
+        self.write_head(&message.head, keep_alive, context);
+        if let Some(piece) = message.body.take() {
+            self.write_body(length, piece, message.ends, context);
+        } else if message.ends && !write_end(length, None, context) {
+            self.reset(CloseReason::MemoryCeiling, context);
+        }
+        let ends = message.ends;
+        context.local.keep_message(message);
+        if self.closed {
+            return;
+        }
+        if ends {
+            return self.end_response(context);
+        }
+        context.watch_output(true);
+        if let Some(exchange) = self.exchange() {
+            exchange.window = (context.now, 0);
+        }
+        self.arm_streaming(context);
+    }
+
+    pub(super) fn on_response_body<A: Proxy>(
+        &mut self,
+        piece: Piece,
+        ends: bool,
+        context: &mut Context<'_, A>,
+    ) {
+        let Some(exchange) = self.exchange() else { return };
+        let length = exchange.length;
+        if !filtered(exchange, context, |chain, call, at| chain.on_response_body(&piece, call, at)) {
+            return self.reset(CloseReason::FaultInjected, context);
+        }
+        context.mark_active();
+        self.write_body(length, piece, ends, context);
+        if ends && !self.closed {
+            self.end_response(context);
+        }
+    }
+
+    pub(super) fn on_response_end<A: Proxy>(
+        &mut self,
+        mut trailers: Option<Box<HttpHead>>,
+        context: &mut Context<'_, A>,
+    ) {
+        let Some(exchange) = self.exchange() else { return };
+        let length = exchange.length;
+        let passes = trailers.as_mut().is_none_or(|trailers| {
+            filtered(exchange, context, |chain, call, at| chain.on_response_trailers(trailers, call, at))
+        });
+        if !passes {
+            return self.reset(CloseReason::FaultInjected, context);
+        }
+        match write_end(length, trailers.as_deref(), context) {
+            true => self.end_response(context),
+            false => self.reset(CloseReason::MemoryCeiling, context),
+        }
+    }
+
+    fn write_head<A: Proxy>(&mut self, head: &HttpHead, keep_alive: bool, context: &mut Context<'_, A>) {
+        let Some(exchange) = self.exchange() else { return };
+        let is_http10 = exchange.is_http10;
+        let mut bytes = 0;
+        let written = with_scratch(context, |out| {
+            encode::response(head, keep_alive, is_http10, out);
+            bytes = out.len();
+        });
+        self.note_written(bytes, context);
+        if !written {
+            self.reset(CloseReason::MemoryCeiling, context);
+        }
+    }
+
+    fn write_body<A: Proxy>(
+        &mut self,
+        length: BodyLength,
+        piece: Piece,
+        ends: bool,
+        context: &mut Context<'_, A>,
+    ) {
+        self.note_written(piece.len(), context);
+        let (now, is_first) = (context.now, context.output_bytes == 0);
+        if let Some(exchange) = self.exchange() {
+            exchange.owed_bytes = exchange.owed_bytes.saturating_add(cost_of(&piece));
+            if is_first {
+                // Until now there was nothing to take.
+                exchange.window = (now, 0);
+            }
+        }
+        if !write_piece(length, piece, ends, context) {
+            self.reset(CloseReason::MemoryCeiling, context);
+        }
+    }
+
+    /// Writes a few bytes of ours.
+    pub(super) fn write_control<A: Proxy>(&mut self, bytes: &[u8], context: &mut Context<'_, A>) {
+        self.note_written(bytes.len(), context);
+        if !context.write_copy(bytes) {
+            self.reset(CloseReason::MemoryCeiling, context);
+        }
+    }
+
+    fn note_written<A: Proxy>(&mut self, bytes: usize, context: &Context<'_, A>) {
+        context.local.shard().add(Count::DownstreamWrittenBytes, bytes as u64);
+        if let Some(exchange) = self.exchange() {
+            exchange.bytes_out += bytes as u64;
+        }
+    }
+
+    pub(super) fn on_flushed<A: Proxy>(
+        &mut self,
+        written: usize,
+        queued: usize,
+        context: &mut Context<'_, A>,
+    ) {
+        let now = context.now;
+        let Some(exchange) = self.exchange().filter(|exchange| exchange.answered) else {
+            return self.on_backlog_taken(written, queued, context);
+        };
+        exchange.window =
+            if queued == 0 { (now, 0) } else { (exchange.window.0, exchange.window.1 + written as u64) };
+        let bytes = take_settled(&mut exchange.owed_bytes, written, queued);
+        let key = exchange.key;
+        if let Some(upstream) = exchange.upstream.filter(|_| bytes > 0) {
+            context.send(upstream, Mail::HttpCredit { key, bytes });
+        }
+    }
+
+    /// A client that does not take the answers that it has is not asked for more requests.
+    fn await_backlog<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let fresh: usize = context.effects.output.iter().map(|piece| piece.len()).sum();
+        if context.output_bytes + fresh <= BACKLOG_BYTES_MAX {
+            return;
+        }
+        let now = context.now;
+        self.load(context).backlog = Some((now, 0));
+        self.pause(PAUSED_BY_OUTPUT, context);
+        context.watch_output(true);
+        self.arm_streaming(context);
+    }
+
+    fn on_backlog_taken<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
+        let Some(load) = self.load.as_mut().filter(|load| load.backlog.is_some()) else {
+            return context.watch_output(false);
+        };
+        if queued > BACKLOG_BYTES_MAX {
+            load.backlog = load.backlog.map(|(since, taken)| (since, taken + written as u64));
+            return;
+        }
+        load.backlog = None;
+        context.watch_output(false);
+        self.resume(PAUSED_BY_OUTPUT, context);
+    }
+
+    fn end_response<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        if let Some(exchange) = self.exchange() {
+            exchange.response_ended = true;
+        }
+        self.finish_if_done(context);
+    }
+
+    /// Ends an exchange whose request and response have ended; one whose request has not is cut short.
+    pub(super) fn finish_if_done<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let Some(exchange) = self.exchange().filter(|exchange| exchange.response_ended) else { return };
+        let (request_ended, keep_alive) = (exchange.request_ended, exchange.keep_alive);
+        let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
+        context.local.shard().observe_request_ms(context.now.ms_since(exchange.began));
+        self.log_exchange(&exchange, None, context);
+        self.go_on(request_ended, keep_alive, context);
+    }
+
+    /// What becomes of the connection behind an answer.
+    fn go_on<A: Proxy>(&mut self, request_ended: bool, keep_alive: bool, context: &mut Context<'_, A>) {
+        let is_all_read = request_ended && self.paused & PAUSED_BY_PIPELINE == 0;
+        self.rest(context);
+        if keep_alive || is_all_read {
+            self.await_backlog(context);
+        }
+        match (is_all_read, keep_alive) {
+            (_, true) => {}
+            // It is closed once the client has taken its answer.
+            (true, false) => drop(self.ending.get_or_insert(CloseReason::HttpFinished)),
+            (false, false) => self.linger(CloseReason::HttpFinished, context),
+        }
+    }
+
+    /// Between two requests.
+    fn rest<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        context.set_in_flight(0);
+        context.set_state(State::Idle as u8);
+        context.mark_active();
+        self.resume(PAUSED_BY_PIPELINE, context);
+        self.resume(PAUSED_BY_CREDIT, context);
+    }
+
+    /// Reads on for a while and throws it away: a socket that is closed with input unread resets, and the client would
+    /// lose its answer (RFC 9112 section 9.6).
+    fn linger<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
+        let now = context.now;
+        self.ending.get_or_insert(reason);
+        self.load(context).lingering = Some((now, 0));
+        context.shutdown_write();
+        self.arm(now.after_ms(LINGER_MS), context);
+    }
+
+    pub(super) fn is_lingering(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| load.lingering.is_some())
+    }
+
+    pub(super) fn end_lingering<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        self.close(self.ending.unwrap_or(CloseReason::HttpFinished), context);
+    }
+
+    pub(super) fn throw_away<A: Proxy>(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        context: &mut Context<'_, A>,
+    ) -> bool {
+        let bytes = incoming.len();
+        incoming.consume(bytes);
+        let lingering = self.load.as_mut().and_then(|load| load.lingering.as_mut());
+        let thrown = lingering.map_or(0, |(_, thrown)| {
+            *thrown += bytes as u64;
+            *thrown
+        });
+        if thrown > LINGER_BYTES_MAX {
+            self.end_lingering(context);
+        }
+        false
+    }
+
+    /// The server failed after some of the request was written.
+    pub(super) fn on_failed<A: Proxy>(&mut self, why: Failure, context: &mut Context<'_, A>) {
+        if let Some(exchange) = self.exchange() {
+            exchange.upstream = None;
+        }
+        self.answer_failure(why, None, context);
+    }
+
+    /// Answers the exchange with its failure; one whose answer has begun can only be cut.
+    pub(super) fn answer_failure<A: Proxy>(
+        &mut self,
+        why: Failure,
+        field: Option<(&[u8], &[u8])>,
+        context: &mut Context<'_, A>,
+    ) {
+        let status = if field.is_some() && why == Failure::UpgradeRefused { 426 } else { why.http_status() };
+        let name = context.local.shared.plan.http.error_reason.then(|| why.name());
+        context.local.fail(why);
+        let Some(exchange) = self.exchange() else { return };
+        if exchange.answered {
+            // A client that counts or waits for the last chunk notices; one that reads until the end would not.
+            return self.reset(CloseReason::PartnerGone, context);
+        }
+        let reply = Reply { reason: name, field, ..Reply::of(status) };
+        self.answer(&reply, Some(why), context);
+    }
+
+    /// Answers the exchange with `reply`, and goes on with the next request if the connection may.
+    pub(super) fn answer<A: Proxy>(
+        &mut self,
+        reply: &Reply<'_>,
+        why: Option<Failure>,
+        context: &mut Context<'_, A>,
+    ) {
+        let is_draining = self.load.as_ref().is_some_and(|load| load.drain.is_some());
+        let has_ended = self.ending.is_some();
+        let Some(mut exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
+        exchange.keep_alive &= !is_draining && !has_ended && exchange.request_ended;
+        let to =
+            To { method: exchange.method, is_http10: exchange.is_http10, keep_alive: exchange.keep_alive };
+        exchange.status = reply.status;
+        let written = reply::write(reply, to, context);
+        exchange.bytes_out += written.unwrap_or(0) as u64;
+        context.local.shard().add(Count::DownstreamWrittenBytes, written.unwrap_or(0) as u64);
+        context.local.shard().observe_request_ms(context.now.ms_since(exchange.began));
+        self.log_exchange(&exchange, why, context);
+        if written.is_none() {
+            return self.reset(CloseReason::MemoryCeiling, context);
+        }
+        self.go_on(exchange.request_ended, exchange.keep_alive, context);
+    }
+
+    /// The exchange ends with a failure, and the connection with it.
+    pub(super) fn end_with<A: Proxy>(
+        &mut self,
+        why: Failure,
+        status: u16,
+        reason: CloseReason,
+        context: &mut Context<'_, A>,
+    ) {
+        context.local.fail(why);
+        let name = context.local.shared.plan.http.error_reason.then(|| why.name());
+        let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
+        cancel(&exchange, context);
+        self.log_exchange(&exchange, Some(why), context);
+        if exchange.answered {
+            return self.reset(reason, context);
+        }
+        self.last_words(&Reply { reason: name, ..Reply::of(status) }, reason, context);
+    }
+
+    /// Answers whatever came last, and closes once the client can have read it.
+    pub(super) fn last_words<A: Proxy>(
+        &mut self,
+        reply: &Reply<'_>,
+        reason: CloseReason,
+        context: &mut Context<'_, A>,
+    ) {
+        let to = To { method: Default::default(), is_http10: false, keep_alive: false };
+        let written = reply::write(reply, to, context);
+        context.local.shard().add(Count::DownstreamWrittenBytes, written.unwrap_or(0) as u64);
+        self.rest(context);
+        self.linger(reason, context);
+    }
+
+    /// What the access line of a request will say; nothing while access lines are off.
+    pub(super) fn line_of<A: Proxy>(&self, head: &HttpHead, context: &Context<'_, A>) -> Option<Box<str>> {
+        if !context.local.shared.plan.log.access {
+            return None;
+        }
+        let part =
+            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(LINE_BYTES_MAX)]).into_owned();
+        let (method, authority) = (part(head.method_text()), part(head.authority()));
+        Some(format!("{method} {authority}{}", part(head.path_and_query())).into())
+    }
+
+    pub(super) fn log_exchange<A: Proxy>(
+        &self,
+        exchange: &HttpExchange,
+        why: Option<Failure>,
+        context: &Context<'_, A>,
+    ) {
+        let Some(line) = &exchange.line else { return };
+        let shared = &context.local.shared;
+        let cluster = shared.clusters.get(usize::from(exchange.cluster));
+        logging::access(&logging::Access {
+            connection: context.me.as_u64(),
+            peer: context.peer,
+            listener: shared.listener(self.listener).map_or("", |listener| &listener.name),
+            service: line,
+            cluster: cluster.map_or("", |cluster| &cluster.plan().name),
+            status: (exchange.status > 0).then_some(exchange.status),
+            failure: why,
+            duration_us: context.now.ms_since(exchange.began) * 1_000,
+            bytes_in: exchange.bytes_in,
+            bytes_out: exchange.bytes_out,
+        });
+    }
+}
+
+/// How long input is thrown away after an answer that came before the request had ended.
+pub(super) const LINGER_MS: u64 = 2_000;
+/// How much of it.
+const LINGER_BYTES_MAX: u64 = 1 << 20;
+/// An answer that is over and of which more than this waits has a client that must be waited for.
+const BACKLOG_BYTES_MAX: usize = 16 << 10;
+/// Bytes of each part of an access line.
+const LINE_BYTES_MAX: usize = 1_024;

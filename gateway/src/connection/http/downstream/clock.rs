@@ -1,0 +1,180 @@
+//! Every deadline of an HTTP client's connection, over the one that a machine can arm: the earliest is armed, and when it
+//! comes all are looked at.
+
+use bowline_engine::machine::Context;
+use bowline_engine::time::Time;
+
+use crate::error::CloseReason;
+use crate::error::Failure;
+use crate::exchange::Drain;
+use crate::worker::Proxy;
+
+use super::super::reply::Reply;
+use super::answers::LINGER_MS;
+use super::{HttpDownstream, PAUSED_BY_CREDIT, cancel};
+
+impl HttpDownstream {
+    /// Asks to be called at `at`, unless an earlier call is due.
+    pub(super) fn arm<A: Proxy>(&mut self, at: Time, context: &mut Context<'_, A>) {
+        if self.armed.is_none_or(|armed| at < armed) {
+            self.armed = Some(at);
+            context.set_deadline(Some(at));
+        }
+    }
+
+    /// A response streams: somebody has to look whether its client takes it.
+    pub(super) fn arm_streaming<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let body_ms = context.local.shared.plan.timeouts.http_body_ms;
+        self.arm(context.now.after_ms(body_ms), context);
+    }
+
+    pub(super) fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        self.armed = None;
+        self.release_held(context);
+        self.judge_head(context);
+        self.judge_answer(context);
+        self.judge_body(context);
+        self.judge_backlog(context);
+        self.judge_rest(context);
+        if let Some(at) = self.next_deadline(context).filter(|_| !self.closed) {
+            self.arm(at, context);
+        }
+    }
+
+    /// A request that a filter held back goes on.
+    fn release_held<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let now = context.now;
+        let Some(exchange) = self.exchange() else { return };
+        if let Some((message, _)) = exchange.held.take_if(|(_, until)| *until <= now) {
+            self.filter(message, context);
+        }
+    }
+
+    /// A head must be whole in time, whatever comes of it in between.
+    fn judge_head<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let head_ms = context.local.shared.plan.timeouts.http_head_ms;
+        let Some(load) = self.load.as_mut().filter(|_| !context.held_back) else { return };
+        if load.head_began.is_some_and(|began| began.after_ms(head_ms) <= context.now) {
+            load.head_began = None;
+            context.local.fail(Failure::HeadTimeout);
+            let name = context.local.shared.plan.http.error_reason.then(|| Failure::HeadTimeout.name());
+            let reply = Reply { reason: name, ..Reply::of(Failure::HeadTimeout.http_status()) };
+            self.last_words(&reply, CloseReason::HttpHeadTimeout, context);
+        }
+    }
+
+    /// The server has its time for the head of the answer from now on.
+    pub(super) fn await_answer<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let now = context.now;
+        if let Some(exchange) = self.exchange().filter(|exchange| !exchange.answered) {
+            exchange.deadline = now.after_ms(exchange.timeout_ms);
+            let at = exchange.deadline;
+            self.arm(at, context);
+        }
+    }
+
+    /// The head of the answer must be there in time, counted from the end of the request, and a server that takes no more
+    /// of the request has no more time than that.
+    fn judge_answer<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let now = context.now;
+        let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
+        let Some(exchange) = self.exchange() else { return };
+        let is_server_late = exchange.request_ended || is_paused;
+        if exchange.answered || !is_server_late || exchange.deadline > now {
+            return;
+        }
+        cancel(exchange, context);
+        exchange.upstream = None;
+        self.answer_failure(Failure::Timeout, None, context);
+    }
+
+    /// A body must come while it is read, and be taken while it is written.
+    fn judge_body<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let timeouts = context.local.shared.plan.timeouts;
+        let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
+        let (now, queued, held_back) = (context.now, context.output_bytes, context.held_back);
+        let is_read = self.paused & PAUSED_BY_CREDIT == 0 && !held_back;
+        let Some(exchange) = self.exchange() else { return };
+        let (since, bytes) = exchange.window;
+        if since.after_ms(timeouts.http_body_ms) > now {
+            return;
+        }
+        let least = rate_min.saturating_mul(now.ms_since(since)) / 1_000;
+        if exchange.answered && queued > 0 && bytes < least.max(1) {
+            return self.reset(CloseReason::SlowReader, context);
+        }
+        if !exchange.answered && !exchange.request_ended && is_read && bytes < least.max(1) {
+            return self.end_with(Failure::BodyTimeout, 408, CloseReason::HttpBodyTimeout, context);
+        }
+        exchange.window = (now, 0);
+    }
+
+    /// An answer that is over must be taken too.
+    fn judge_backlog<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let body_ms = context.local.shared.plan.timeouts.http_body_ms;
+        let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
+        let now = context.now;
+        let Some(load) = self.load.as_mut() else { return };
+        let Some((since, taken)) = load.backlog.filter(|(since, _)| since.after_ms(body_ms) <= now) else {
+            return;
+        };
+        load.backlog = Some((now, 0));
+        if taken < (rate_min.saturating_mul(now.ms_since(since)) / 1_000).max(1) {
+            self.reset(CloseReason::SlowReader, context);
+        }
+    }
+
+    /// What has nothing to do with an exchange: the end of a drain, of lingering, and of an idle connection.
+    fn judge_rest<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        if self.closed {
+            return;
+        }
+        let idle_ms = context.local.shared.plan.timeouts.idle_ms;
+        let load = self.load.as_ref();
+        if load.and_then(|load| load.drain).is_some_and(|drain| drain.deadline <= context.now) {
+            return self.close(CloseReason::DrainDeadline, context);
+        }
+        let lingering = load.and_then(|load| load.lingering);
+        if lingering.is_some_and(|(since, _)| since.after_ms(LINGER_MS) <= context.now) {
+            return self.end_lingering(context);
+        }
+        // With an exchange this is what ends a response of which nothing comes any more.
+        if context.last_active.after_ms(idle_ms) <= context.now {
+            self.close(CloseReason::IdleTimeout, context);
+        }
+    }
+
+    /// Is to end by `deadline`: at a quiet point from a random moment of the first half on.
+    pub(super) fn begin_drain<A: Proxy>(&mut self, deadline: Time, context: &mut Context<'_, A>) {
+        let half_ms = deadline.ms_since(context.now) / 2;
+        let from = context.now.after_ms(context.random() % (half_ms + 1));
+        self.load(context).drain = Some(Drain { from, deadline });
+        self.arm(from, context);
+    }
+
+    /// The earliest moment at which something has to be looked at.
+    fn next_deadline<A: Proxy>(&self, context: &Context<'_, A>) -> Option<Time> {
+        let timeouts = context.local.shared.plan.timeouts;
+        let again = context.now.after_ms(AGAIN_MS);
+        let idle = context.last_active.after_ms(timeouts.idle_ms).max(again);
+        let Some(load) = &self.load else { return Some(idle) };
+        let head = load.head_began.map(|began| began.after_ms(timeouts.http_head_ms).max(again));
+        let drain =
+            load.drain.map(|drain| if drain.from > context.now { drain.from } else { drain.deadline });
+        let linger = load.lingering.map(|(since, _)| since.after_ms(LINGER_MS));
+        let exchange = load.exchange.as_ref();
+        let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
+        let answer = exchange
+            .filter(|exchange| !exchange.answered && (exchange.request_ended || is_paused))
+            .map(|exchange| exchange.deadline);
+        let held = exchange.and_then(|exchange| exchange.held.as_ref()).map(|(_, until)| *until);
+        let body = exchange
+            .filter(|exchange| exchange.answered || !exchange.request_ended)
+            .map(|exchange| exchange.window.0.after_ms(timeouts.http_body_ms).max(again));
+        let backlog = load.backlog.map(|(since, _)| since.after_ms(timeouts.http_body_ms).max(again));
+        [Some(idle), head, drain, linger, answer, held, body, backlog].into_iter().flatten().min()
+    }
+}
+
+/// What stands in the way of a deadline that has come is looked at again after this.
+const AGAIN_MS: u64 = 100;

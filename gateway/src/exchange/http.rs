@@ -1,0 +1,172 @@
+//! What HTTP connections hold only while something is going on: [`Work`] at a server's connection, [`HttpLoad`] at a
+//! client's. Boxes of both are used again by workers. Plain data; the machines decide.
+
+use bowline_engine::machine::Address;
+use bowline_engine::time::Time;
+use bowline_protocols::http::{BodyLength, HttpHead, Method};
+use bowline_protocols::http1::{BodyDecoder, HeadDecoder};
+
+use crate::cluster::Message;
+use crate::cluster::Place;
+use crate::filter::Position;
+
+use super::load::Drain;
+
+/// A request and its response on the way at a server's connection.
+#[derive(Debug)]
+pub struct Work {
+    /// The client's connection.
+    pub owner: Address,
+    /// The request until it is written, and afterwards while it may have to be sent again or compared with.
+    pub request: Option<Box<Message>>,
+    /// Its number there.
+    pub key: u32,
+    /// Its room at the endpoint.
+    pub place: Option<Place>,
+    /// Its method, which decides whether the response has a body.
+    pub method: Method,
+    /// How its body is framed.
+    pub length: BodyLength,
+    /// Whether all of it was written or queued.
+    pub request_ended: bool,
+    /// Looks for the head of the response.
+    pub head: HeadDecoder,
+    /// How far the response is.
+    pub response: Response,
+    /// The request may be sent again: nothing of it was written, or it only reads and was written to a connection that may
+    /// have been stale.
+    pub may_repeat: bool,
+    /// Some byte of the response has come.
+    pub answered: bool,
+    /// The server keeps the connection after this response.
+    pub keep_alive: bool,
+    /// Interim responses so far.
+    pub interims: u8,
+    /// Bytes that may be sent to the owner; a piece may overdraw it.
+    pub credit: i64,
+    /// What the owner's pieces took of its credit and was not given back yet.
+    pub owed_bytes: u32,
+    /// Where trailers are read into.
+    pub trailers: HttpHead,
+}
+
+/// How far a response is.
+#[derive(Clone, Copy, Debug)]
+pub enum Response {
+    /// Its head has not come.
+    Head,
+    /// Its body comes.
+    Body(BodyDecoder),
+    /// It is over.
+    Ended,
+}
+
+impl Default for Work {
+    fn default() -> Work {
+        Work {
+            owner: Address::OUTSIDE,
+            key: 0,
+            request: None,
+            place: None,
+            method: Method::Get,
+            length: BodyLength::None,
+            request_ended: false,
+            head: HeadDecoder::default(),
+            response: Response::Head,
+            may_repeat: true,
+            answered: false,
+            keep_alive: false,
+            interims: 0,
+            credit: 0,
+            owed_bytes: 0,
+            trailers: HttpHead::default(),
+        }
+    }
+}
+
+/// What exists only under load at a client's connection.
+#[derive(Debug, Default)]
+pub struct HttpLoad {
+    /// Looks for the head of a request.
+    pub head: HeadDecoder,
+    /// When the first byte of the head came that is arriving.
+    pub head_began: Option<Time>,
+    /// The request that is being answered.
+    pub exchange: Option<HttpExchange>,
+    /// Where trailers are read into.
+    pub trailers: HttpHead,
+    /// How the connection is to end.
+    pub drain: Option<Drain>,
+    /// Since when, and how many bytes, input is thrown away so that the client can read its answer.
+    pub lingering: Option<(Time, u64)>,
+    /// The client has not taken an answer that is over: since when, and how much of it was written since.
+    pub backlog: Option<(Time, u64)>,
+}
+
+impl HttpLoad {
+    /// True if nothing is going on.
+    pub fn is_empty(&self) -> bool {
+        self.head_began.is_none()
+            && self.exchange.is_none()
+            && self.drain.is_none()
+            && self.lingering.is_none()
+            && self.backlog.is_none()
+    }
+}
+
+/// One request and its answer at a client's connection.
+#[derive(Debug)]
+pub struct HttpExchange {
+    /// The server's connection; nothing for what this side answers, and while a filter holds the request.
+    pub upstream: Option<Address>,
+    /// The number under which that knows the request.
+    pub key: u32,
+    /// The request while a filter holds it, and when it goes on.
+    pub held: Option<(Box<Message>, Time)>,
+    /// The method.
+    pub method: Method,
+    /// The client speaks HTTP/1.0.
+    pub is_http10: bool,
+    /// The client keeps the connection after this exchange.
+    pub keep_alive: bool,
+    /// Where the request's body ends.
+    pub body: BodyDecoder,
+    /// All of the request has come.
+    pub request_ended: bool,
+    /// Bytes of the body that may be sent; a piece may overdraw it.
+    pub credit: i64,
+    /// The head of the answer has been queued.
+    pub answered: bool,
+    /// All of the answer has been queued.
+    pub response_ended: bool,
+    /// How the answer's body is framed here.
+    pub length: BodyLength,
+    /// What the answer's pieces took of the server's credit and was not given back yet.
+    pub owed_bytes: u32,
+    /// The cluster it went to.
+    pub cluster: u16,
+    /// The route that it took.
+    pub route: Option<u16>,
+    /// Where it stands among the filters of the route.
+    pub position: Position,
+    /// The random number of its filters.
+    pub random: u64,
+    /// The first byte of the request.
+    pub began: Time,
+    /// When the head of the answer must be there; the time runs from the end of the request, or from when the server
+    /// last took some of it.
+    pub deadline: Time,
+    /// How long the server has for that.
+    pub timeout_ms: u64,
+    /// The window over which a body's rate is measured: since when, and how many bytes of the request came, or of the answer
+    /// were taken.
+    pub window: (Time, u64),
+    /// The status of the answer.
+    pub status: u16,
+    /// Bytes of the request.
+    pub bytes_in: u64,
+    /// Bytes of the answer.
+    pub bytes_out: u64,
+    /// What the access line will say, while access lines are written.
+    pub line: Option<Box<str>>,
+}

@@ -1,0 +1,100 @@
+//! Owns the small grammar that everything else is written in (RFC 9110 section 5.6): tokens, lists, quoted strings, and
+//! which bytes a field value may hold. Judges bytes and keeps nothing; used by heads, chunk extensions and both codecs.
+
+/// True for a byte of a token.
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// True for one token, which is not empty.
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
+}
+
+/// True when a field value may hold the byte (RFC 9110 section 5.5): no control but the tab.
+pub(crate) const fn is_value_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
+}
+
+/// Bytes that show on paper: what a request target may be made of.
+pub(crate) fn is_visible(bytes: &[u8]) -> bool {
+    bytes.iter().all(u8::is_ascii_graphic)
+}
+
+/// Without spaces and tabs at either end.
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().position(|byte| !is_blank(byte)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|byte| !is_blank(byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
+}
+
+/// The elements of a list that knows no quoted strings; empty ones are left out (RFC 9110 section 5.6.1.2).
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim).filter(|element| !element.is_empty())
+}
+
+/// How many bytes the quoted string at the front of `bytes` takes, quotes included; `None` if there is none whole.
+pub(crate) fn quoted_len(bytes: &[u8]) -> Option<usize> {
+    let (b'"', mut rest) = bytes.split_first()? else { return None };
+    loop {
+        rest = match rest {
+            [b'"', behind @ ..] => return Some(bytes.len() - behind.len()),
+            [b'\\', byte, behind @ ..] if is_value_byte(*byte) => behind,
+            [byte, behind @ ..] if *byte != b'\\' && is_value_byte(*byte) => behind,
+            _ => return None,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_not_empty_and_hold_no_delimiter() {
+        assert!(is_token(b"x-Y_9!#$%&'*+.^`|~"));
+        for bytes in [&b""[..], b"a b", b"a:", b"a/b", b"a\0", b"\xe4", b"(a)", b"a,b", b"\x7f"] {
+            assert!(!is_token(bytes), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn lists_leave_out_empty_elements() {
+        assert_eq!(list(b" ,a ,\tb,, c").collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+        assert_eq!(list(b" , ").count(), 0);
+    }
+
+    #[test]
+    fn quoted_strings_end_at_their_quote() {
+        assert_eq!(quoted_len(b"\"a\\\"b\";c"), Some(6));
+        assert_eq!(quoted_len(b"\"\""), Some(2));
+        for bytes in [&b""[..], b"a", b"\"", b"\"a", b"\"a\\", b"\"a\\\"", b"\"a\nb\"", b"\"\\\0\""] {
+            assert_eq!(quoted_len(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn trimming_takes_blanks_only() {
+        assert_eq!(trim(b" \t a b\t "), b"a b");
+        assert_eq!(trim(b" \t "), b"");
+        assert_eq!(trim(b"\x0ba"), b"\x0ba");
+    }
+}
