@@ -150,7 +150,7 @@ impl Kind {
             Kind::Filter => "off|error|warn|info|debug|trace, or target=level, by commas".to_owned(),
             Kind::Address => "IP:PORT|off".to_owned(),
             Kind::Url => "bolt|http|tcp://HOST:PORT".to_owned(),
-            Kind::Urls => "list of bolt://HOST:PORT|tcp://HOST:PORT".to_owned(),
+            Kind::Urls => "list of bolt|http|tcp://HOST:PORT".to_owned(),
             Kind::Texts(of) => format!("list of {of}"),
         }
     }
@@ -359,7 +359,7 @@ pub const KEYS: &[Key] = &[
     changes("clusters[].connections", Kind::Count(1, 1_024), "1",
         "Upstream connections per endpoint and worker; more costs smaller batches; Bolt in shared mode only")
         .flag("--upstream-connections"),
-    changes("clusters[].requests_max", Kind::Count(1, 16 * MIB), "65536", "Requests in flight per endpoint; Bolt only"),
+    changes("clusters[].requests_max", Kind::Count(1, 16 * MIB), "65536", "Requests in flight per endpoint; not of tunnels"),
     changes("clusters[].output_max", Kind::Size(64 * KIB, GIB), "4MiB", "Bytes queued for one endpoint; Bolt only"),
     changes("clusters[].connect_timeout", Kind::Duration(1, HOUR), "1s", "The deadline of a connect"),
     changes("clusters[].idle_timeout", Kind::Duration(100, DAY), "1m", "An HTTP connection to an endpoint is closed after so long without a request, earlier if the endpoint announces less; HTTP only"),
