@@ -93,6 +93,34 @@ fn a_client_behind_a_proxy_is_seen_under_its_own_address() {
 }
 
 #[test]
+fn an_http_server_hears_of_the_client_that_the_header_named_and_from_the_address_that_was_said() {
+    each_mode(|mode| {
+        let server = Server::start();
+        let upstream = server.url().replace("tcp:", "http:");
+        let text =
+            announced(&upstream, "").replace("name: one,", "name: one, source_addresses: [127.0.0.3],");
+        let gateway = start(mode, &text, &[]);
+        let mut client = dial(gateway.address());
+        let request = b"GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.9\r\n\r\n";
+        client
+            .write_all(&[&header(Version::V2, "192.0.2.33:5555"), &request[..]].concat())
+            .expect("it is open");
+        let mut upstream = server.accept();
+        let from = upstream.peer_addr().expect("it is connected").ip();
+        assert_eq!(from, Ipv4Addr::new(127, 0, 0, 3));
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(read(&mut upstream, 1)[0]);
+        }
+        let asked = String::from_utf8(asked).expect("a head is text").to_ascii_lowercase();
+        assert!(asked.contains("\r\nx-forwarded-for: 192.0.2.33\r\n"), "{asked}");
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        upstream.write_all(answer).expect("it is open");
+        assert_eq!(read(&mut client, 12), b"HTTP/1.1 204");
+    });
+}
+
+#[test]
 fn what_is_no_header_or_comes_from_elsewhere_is_closed_without_a_word() {
     each_mode(|mode| {
         let server = Server::start();
