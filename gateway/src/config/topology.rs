@@ -66,6 +66,7 @@ impl Topology {
             let place = file.tls_routes.first().map_or(Place::Machine, |route| route.place.clone());
             builder.faults.add(place, "tls_routes: have no effect since no listener has tls_passthrough");
         }
+        builder.leave_out_unused_echo(&listeners);
         let places = places.iter().map(said_at).collect();
         Topology {
             listeners,
@@ -127,6 +128,14 @@ impl Builder<'_> {
             }
         }
         self.flags_without_effect();
+    }
+
+    /// Without a listener of HTTP nobody asks the embedded HTTP upstream, and its connections would bear both names.
+    fn leave_out_unused_echo(&mut self, listeners: &[ListenerPlan]) {
+        let speaks_http = listeners.iter().any(|listener| listener.protocol == Protocol::Http);
+        if self.file.clusters.is_empty() && !speaks_http {
+            self.clusters.truncate(1);
+        }
     }
 
     fn file_cluster(&mut self, entry: &Entry) -> ClusterPlan {

@@ -30,33 +30,33 @@ impl Forwarded {
         is_within(&self.plan.trusted, peer)
     }
 
-    /// Makes the head of a request from `peer` say what the upstream shall know.
+    /// Makes the head of a request from `peer` say what the upstream shall know. Values are put together in `scratch`.
     pub fn apply(
         &self,
         head: &mut HttpHead,
         peer: IpAddr,
         is_tls: bool,
         random: u64,
+        scratch: &mut Vec<u8>,
     ) -> Result<(), FieldError> {
         if !self.is_trusted(peer) {
             remove_claims(head);
         }
         let hop = Hop { peer: peer.to_canonical(), proto: if is_tls { "https" } else { "http" } };
         if matches!(self.plan.mode, ForwardedMode::XForwarded | ForwardedMode::Both) {
-            hop.add_x_forwarded(head)?;
+            hop.add_x_forwarded(head, scratch)?;
         }
         if matches!(self.plan.mode, ForwardedMode::Forwarded | ForwardedMode::Both) {
-            let element = hop.element(head.authority());
-            append(head, "Forwarded", &element)?;
+            append(head, "Forwarded", scratch, |head, list| hop.element(head.authority(), list))?;
         }
         if let Some(name) = &self.plan.via {
             let version = match head.version {
                 HttpVersion::Http10 => "1.0",
                 HttpVersion::Http11 => "1.1",
             };
-            append(head, "Via", format!("{version} {name}").as_bytes())?;
+            append(head, "Via", scratch, |_, list| print(list, format_args!("{version} {name}")))?;
         }
-        if self.plan.request_id { set_request_id(head, random) } else { Ok(()) }
+        if self.plan.request_id { set_request_id(head, random, scratch) } else { Ok(()) }
     }
 
     /// Removes the same fields from trailers, where nobody's word is believed: who reads them there cannot tell whether
@@ -74,58 +74,70 @@ struct Hop {
 
 impl Hop {
     /// The first proxy that is trusted has said which scheme and host the client used; the list of addresses grows.
-    fn add_x_forwarded(&self, head: &mut HttpHead) -> Result<(), FieldError> {
-        append(head, "X-Forwarded-For", self.peer.to_string().as_bytes())?;
+    fn add_x_forwarded(&self, head: &mut HttpHead, scratch: &mut Vec<u8>) -> Result<(), FieldError> {
+        append(head, "X-Forwarded-For", scratch, |_, list| print(list, format_args!("{}", self.peer)))?;
         if head.field(b"x-forwarded-proto").is_none() {
             head.add_field(b"X-Forwarded-Proto", self.proto.as_bytes())?;
         }
         if head.field(b"x-forwarded-host").is_none() && !head.authority().is_empty() {
-            let authority = head.authority().to_vec();
-            head.add_field(b"X-Forwarded-Host", &authority)?;
+            scratch.clear();
+            scratch.extend_from_slice(head.authority());
+            head.add_field(b"X-Forwarded-Host", scratch)?;
         }
         Ok(())
     }
 
     /// RFC 7239 section 4: values that are no tokens stand in quotes, an address of IPv6 in brackets too.
-    fn element(&self, authority: &[u8]) -> Vec<u8> {
-        let mut element = match self.peer {
-            IpAddr::V4(address) => format!("for={address}"),
-            IpAddr::V6(address) => format!("for=\"[{address}]\""),
+    fn element(&self, authority: &[u8], list: &mut Vec<u8>) {
+        match self.peer {
+            IpAddr::V4(address) => print(list, format_args!("for={address}")),
+            IpAddr::V6(address) => print(list, format_args!("for=\"[{address}]\"")),
         }
-        .into_bytes();
         if !authority.is_empty() && !authority.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
-            element.extend([b";host=\"", authority, b"\""].concat());
+            [&b";host=\""[..], authority, b"\""].iter().for_each(|part| list.extend_from_slice(part));
         }
-        write!(element, ";proto={}", self.proto).expect("a vector takes all");
-        element
+        print(list, format_args!(";proto={}", self.proto));
     }
 }
 
-/// Adds `element` to the list in the lines of `name`, and makes them one.
-fn append(head: &mut HttpHead, name: &str, element: &[u8]) -> Result<(), FieldError> {
-    let mut list = Vec::new();
+/// Adds what `add` writes to the list in the lines of `name`, and makes them one; `list` is where that is written.
+fn append(
+    head: &mut HttpHead,
+    name: &str,
+    list: &mut Vec<u8>,
+    add: impl FnOnce(&HttpHead, &mut Vec<u8>),
+) -> Result<(), FieldError> {
+    list.clear();
     for (_, value) in head.fields().filter(|(one, _)| one.eq_ignore_ascii_case(name.as_bytes())) {
         if !value.is_empty() {
             list.extend_from_slice(value);
             list.extend_from_slice(b", ");
         }
     }
-    list.extend_from_slice(element);
+    add(head, list);
     head.remove_field(name.as_bytes());
-    head.add_field(name.as_bytes(), &list)
+    head.add_field(name.as_bytes(), list)
+}
+
+fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a vector takes all");
 }
 
 /// One id: the first that came, if it is one, else one that is made of `random`.
-fn set_request_id(head: &mut HttpHead, random: u64) -> Result<(), FieldError> {
+fn set_request_id(head: &mut HttpHead, random: u64, scratch: &mut Vec<u8>) -> Result<(), FieldError> {
     let is_id = |id: &&[u8]| (1..=ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
     let lines = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(REQUEST_ID)).count();
     let came = head.field(REQUEST_ID).filter(is_id);
     if lines == 1 && came.is_some() {
         return Ok(());
     }
-    let id = came.map_or_else(|| format!("{random:016x}").into_bytes(), <[u8]>::to_vec);
+    scratch.clear();
+    match came {
+        Some(id) => scratch.extend_from_slice(id),
+        None => print(scratch, format_args!("{random:016x}")),
+    }
     head.remove_field(REQUEST_ID);
-    head.add_field(b"X-Request-Id", &id)
+    head.add_field(b"X-Request-Id", scratch)
 }
 
 fn remove_claims(head: &mut HttpHead) {
@@ -177,7 +189,9 @@ mod tests {
     fn applied(plan: &ForwardedPlan, peer: &str, fields: &[(&str, &str)]) -> Vec<String> {
         let mut head = head(fields);
         let peer = peer.parse().expect("an address");
-        Forwarded::new(plan).apply(&mut head, peer, false, 0xabc).expect("it can be written");
+        Forwarded::new(plan)
+            .apply(&mut head, peer, false, 0xabc, &mut Vec::new())
+            .expect("it can be written");
         let text = String::from_utf8_lossy;
         head.fields().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect()
     }
@@ -250,7 +264,9 @@ mod tests {
         let mut head = HttpHead::default();
         head.set_request(b"GET", b"", b"/").expect("a request");
         let policy = Forwarded::new(&policy(ForwardedMode::Both));
-        policy.apply(&mut head, CLIENT.parse().expect("an address"), true, 0).expect("it can be written");
+        policy
+            .apply(&mut head, CLIENT.parse().expect("an address"), true, 0, &mut Vec::new())
+            .expect("it can be written");
         assert_eq!(head.field(b"x-forwarded-proto"), Some(&b"https"[..]));
         assert_eq!(head.field(b"x-forwarded-host"), None);
         assert_eq!(head.field(b"forwarded"), Some(&b"for=203.0.113.9;proto=https"[..]));

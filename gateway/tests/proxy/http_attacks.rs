@@ -23,6 +23,7 @@ fn expect_refused(world: &mut World, bytes: &[u8], status: u16) {
     world.send(client, bytes);
     let answer = world.expect_status(client, status);
     assert!(answer.closes() && world.is_shut(client), "{answer:?}");
+    assert!(!world.is_closed(client), "its answer is not lost to a reset");
     world.send(client, &get("/smuggled"));
     world.end(client);
     assert!(world.is_closed(client) && world.take(client).is_empty());

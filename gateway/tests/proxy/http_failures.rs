@@ -277,6 +277,8 @@ fn an_answer_that_does_not_come_in_time_is_504_and_its_server_is_told() {
 fn the_time_for_an_answer_runs_from_the_end_of_the_request() {
     let mut plan = http_plan(1);
     plan.listeners[0].default_route.as_mut().expect("it has one").timeout_ms = 2_000;
+    // So that deadlines are looked at in between.
+    (plan.timeouts.http_body_ms, plan.limits.http_body_rate_min) = (1_000, 1);
     let (mut world, client, server) = asked_world(plan, 92);
     world.send(client, &request("POST", "/a", "Content-Length: 50\r\n"));
     for _ in 0..10 {

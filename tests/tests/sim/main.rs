@@ -165,5 +165,5 @@ fn a_call_that_its_client_can_no_longer_answer_keeps_nobody() {
 /// same client took it, and the late answer was taken for that of the next request.
 #[test]
 fn a_late_answer_is_not_taken_for_that_of_the_next_request() {
-    prove_http(195, false);
+    prove_http(643, false);
 }

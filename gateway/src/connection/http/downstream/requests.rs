@@ -164,7 +164,9 @@ impl HttpDownstream {
             return self.answer_failure(Failure::NoRoute, None, context);
         };
         let timeout_ms = route.timeout_ms;
-        let told = shared.forwarded.apply(&mut message.head, peer, false, random);
+        let mut scratch = std::mem::take(&mut context.local.scratch);
+        let told = shared.forwarded.apply(&mut message.head, peer, false, random, &mut scratch);
+        context.local.scratch = scratch;
         let Some(exchange) = self.exchange().filter(|_| told.is_ok()) else {
             context.local.keep_message(message);
             return self.answer_failure(Failure::HeadTooLarge, None, context);
