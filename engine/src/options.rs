@@ -66,6 +66,9 @@ pub struct Options {
     pub connections_max: usize,
     /// Accepted connections at a time from one address.
     pub connections_per_source_max: Option<usize>,
+    /// Listeners whose connections come through another host, which says whose they are: the limit per source counts
+    /// from then on ([`crate::machine::Context::set_peer`]), and not the other host.
+    pub announced_listeners: Vec<u16>,
     /// The listener that only this process connects to, if there is one: its connections count against no limit.
     pub own_listener: Option<u16>,
     /// Options of every socket.
@@ -126,6 +129,7 @@ impl Default for Options {
             buffer_bytes_max: 1 << 30,
             connections_max: 16_384,
             connections_per_source_max: None,
+            announced_listeners: Vec::new(),
             own_listener: None,
             socket: SocketOptions::default(),
         }

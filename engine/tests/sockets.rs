@@ -49,7 +49,7 @@ fn relay(upstream: Option<SocketAddr>, mut partner: Option<Address>) -> Box<dyn 
         Input::Opened => {
             let Some(to) = upstream else { return };
             let other = relay(None, Some(context.me));
-            partner = context.open(Open { to, timeout_ms: 10_000 }, other).ok();
+            partner = context.open(Open::new(to, 10_000), other).ok();
         }
         Input::Bytes(bytes) => {
             let all = bytes.len();
@@ -522,7 +522,7 @@ fn opener(to: SocketAddr, timeout_ms: u64, failed: &Arc<Mutex<Vec<OpenError>>>) 
                 Input::Failed(error) => lock(&failed).push(error),
                 _ => panic!("it cannot be opened"),
             });
-            assert!(context.open(Open { to, timeout_ms }, other).is_ok());
+            assert!(context.open(Open::new(to, timeout_ms), other).is_ok());
         }
     })
 }
@@ -604,7 +604,7 @@ fn the_end_of_the_engine_resets_everything_and_leaves_nothing() {
                 Input::Lost(lost) => {
                     lock(&seen).push(lost);
                     // A machine may want to go on; there is nothing to go on with.
-                    let open = Open { to: context.peer, timeout_ms: 1_000 };
+                    let open = Open::new(context.peer, 1_000);
                     assert!(context.open(open, echo()).is_err());
                 }
                 _ => {}

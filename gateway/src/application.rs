@@ -6,14 +6,16 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use bowline_engine::machine::{Application, CloseCause, Closed, Frozen, Lost, Machine, OpenError, ThawError};
+use bowline_engine::machine::{Accepted, Application, CloseCause, Closed, Frozen, Lost, Machine, ThawError};
 use bowline_engine::time::Time;
 
 use crate::cluster::EndpointView;
 use crate::config::plan::Plan;
 use crate::config::plan::Protocol;
+use crate::connection::Arrived;
 use crate::connection::Downstream;
 use crate::connection::Echo;
+use crate::connection::Front;
 use crate::connection::HttpDownstream;
 use crate::connection::HttpUpstream;
 use crate::connection::Kind;
@@ -105,6 +107,7 @@ impl Application for Gateway {
         local: &mut Worker,
         listener: u16,
         _peer: SocketAddr,
+        accepted: &dyn Accepted,
     ) -> Option<Box<dyn Machine<Gateway>>> {
         if listener == self.echo_listener() {
             return Some(Box::new(Echo::default()));
@@ -112,11 +115,17 @@ impl Application for Gateway {
         let plan = self.shared.listener(listener)?;
         local.count(Count::DownstreamConnectionsAccepted);
         self.shared.note_downstream();
-        Some(match plan.protocol {
-            Protocol::Bolt => Box::new(Downstream::new(listener)),
-            Protocol::Http => Box::new(HttpDownstream::new(listener)),
-            Protocol::Tcp => Box::new(Tunnel::accepted(listener)),
-        })
+        let make = match plan.protocol {
+            Protocol::Bolt => downstream,
+            Protocol::Http => http_downstream,
+            Protocol::Tcp => tunnel,
+        };
+        let wants_addresses = plan.protocol == Protocol::Tcp && self.shared.wants_addresses;
+        let arrived = if wants_addresses { Arrived::of(accepted) } else { Arrived::default() };
+        if plan.announced.is_some() {
+            return Some(Box::new(Front::accepted(listener, arrived, make)));
+        }
+        Some(make(listener, arrived))
     }
 
     fn closed(&self, local: &mut Worker, record: &Closed) {
@@ -161,14 +170,25 @@ impl Application for Gateway {
     }
 }
 
+fn downstream(listener: u16, _: Arrived) -> Box<dyn Machine<Gateway>> {
+    Box::new(Downstream::new(listener))
+}
+
+fn http_downstream(listener: u16, _: Arrived) -> Box<dyn Machine<Gateway>> {
+    Box::new(HttpDownstream::new(listener))
+}
+
+fn tunnel(listener: u16, arrived: Arrived) -> Box<dyn Machine<Gateway>> {
+    Box::new(Tunnel::accepted(listener, arrived))
+}
+
 /// The one word for the end of a connection.
 pub fn reason_of(cause: CloseCause) -> CloseReason {
     match cause {
         CloseCause::Machine(index) => {
             CloseReason::from_index(usize::from(index)).unwrap_or(CloseReason::MachineFault)
         }
-        CloseCause::Failed(OpenError::TimedOut) => CloseReason::ConnectTimeout,
-        CloseCause::Failed(_) => CloseReason::ConnectFailed,
+        CloseCause::Failed(error) => CloseReason::of_connect(error),
         CloseCause::Lost(Lost::Reset) => CloseReason::PeerReset,
         CloseCause::Lost(Lost::TimedOut) => CloseReason::KernelTimeout,
         CloseCause::Lost(Lost::Broken) => CloseReason::SocketError,

@@ -2,6 +2,8 @@
 //! logs, by metrics and by `/connections`. It holds names and the status each failure becomes for
 //! the client; it decides nothing and does no I/O. Every other module of the gateway calls it.
 
+use bowline_engine::machine::OpenError;
+
 /// Declares a closed set of named variants, each with one word and one attribute, as one table:
 /// an enum alone would let a new variant be forgotten in a list beside it.
 macro_rules! vocabulary {
@@ -195,6 +197,28 @@ vocabulary! {
         ConnectTimeout = "connect_timeout", ClosedBy::Gateway;
         /// The upstream refused the connection or cannot be reached.
         ConnectFailed = "connect_failed", ClosedBy::Kernel;
+        /// No port, descriptor or memory was left on this side to connect from.
+        ConnectExhausted = "connect_exhausted", ClosedBy::Gateway;
+        /// The connection comes from a network whose PROXY header is not trusted.
+        ProxyUntrusted = "proxy_untrusted", ClosedBy::Gateway;
+        /// The connection begins without the PROXY header that the listener requires.
+        ProxyMissing = "proxy_missing", ClosedBy::Gateway;
+        /// The PROXY header is malformed, or longer than one may be.
+        ProxyMalformed = "proxy_malformed", ClosedBy::Gateway;
+        /// The PROXY header did not arrive in time.
+        ProxyTimeout = "proxy_timeout", ClosedBy::Gateway;
+        /// The listener requires TLS, and this is none.
+        HelloMissing = "hello_missing", ClosedBy::Gateway;
+        /// The first message of TLS is malformed, or longer than is read.
+        HelloMalformed = "hello_malformed", ClosedBy::Gateway;
+        /// The first message of TLS did not arrive in time.
+        HelloTimeout = "hello_timeout", ClosedBy::Gateway;
+        /// The listener requires that TLS names a server, and this client named none.
+        HelloUnnamed = "hello_unnamed", ClosedBy::Gateway;
+        /// The packet filter sent the connection nowhere else than to this gateway.
+        RedirectLoop = "redirect_loop", ClosedBy::Gateway;
+        /// The tunnel was open for as long as one may be.
+        TunnelExpired = "tunnel_expired", ClosedBy::Gateway;
         /// The connection this one is bound to is gone.
         PartnerGone = "partner_gone", ClosedBy::Gateway;
         /// The upstream said that it goes away, and its last request has ended.
@@ -227,6 +251,15 @@ vocabulary! {
 }
 
 impl CloseReason {
+    /// Why a connection to an upstream was never there.
+    pub const fn of_connect(error: OpenError) -> CloseReason {
+        match error {
+            OpenError::TimedOut => CloseReason::ConnectTimeout,
+            OpenError::Exhausted => CloseReason::ConnectExhausted,
+            OpenError::Refused | OpenError::Unreachable | OpenError::Other => CloseReason::ConnectFailed,
+        }
+    }
+
     /// Who closed, given the reason.
     pub const fn closed_by(self) -> ClosedBy {
         Self::ROWS[self as usize].1

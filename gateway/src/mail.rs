@@ -10,6 +10,7 @@ use bowline_protocols::http::HttpHead;
 
 use crate::cluster::Message;
 use crate::cluster::Place;
+use crate::error::CloseReason;
 use crate::error::Failure;
 
 /// Whole frames of one kind for one receiver, in order.
@@ -143,8 +144,8 @@ pub enum Mail {
     TunnelOpened,
     /// Tunnel: the upstream could not be reached.
     TunnelFailed {
-        /// Whether it was the deadline that passed.
-        timed_out: bool,
+        /// Why not.
+        why: CloseReason,
     },
     /// Tunnel: bytes.
     Data {

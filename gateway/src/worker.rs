@@ -14,6 +14,7 @@ use bowline_protocols::http::HttpLimits;
 use crate::cluster::Cluster;
 use crate::cluster::Message;
 use crate::cluster::Pools;
+use crate::config::plan::ClusterPlan;
 use crate::config::plan::ListenerPlan;
 use crate::config::plan::Plan;
 use crate::error::Failure;
@@ -29,6 +30,7 @@ use crate::metrics::Shard;
 use crate::route::Forwarded;
 use crate::route::HttpRoutes;
 use crate::route::Targets;
+use crate::route::TlsRoutes;
 
 /// The application that runs the machines of this crate.
 pub trait Proxy: Application<Mail = Mail, Local = Worker> {}
@@ -53,12 +55,16 @@ pub struct Shared {
     pub forwarded: Forwarded,
     /// The routes of Bolt, and where listeners lead by themselves.
     pub targets: Targets,
+    /// The routes of TLS that is passed on.
+    pub tls_routes: TlsRoutes,
     /// The clusters, in the order of the plan.
     pub clusters: Vec<Arc<Cluster>>,
     /// Memory for large frames.
     pub large_frames: Arc<LargeFrames>,
     /// Who is closed first when memory is at its ceiling.
     pub longest: Longest,
+    /// Whether tunnels want to know which addresses their clients used: that is asked of the system.
+    pub wants_addresses: bool,
     counters: Arc<Counters>,
     drain_deadline_ms: AtomicU64,
     downstreams: AtomicUsize,
@@ -81,9 +87,11 @@ impl Shared {
             http_routes: HttpRoutes::new(&plan),
             forwarded: Forwarded::new(&plan.http.forwarded),
             targets: Targets::new(&plan),
+            tls_routes: TlsRoutes::new(&plan.tls_routes),
             clusters: plan.clusters.iter().map(|cluster| Arc::new(Cluster::new(cluster))).collect(),
             large_frames: LargeFrames::new(plan.limits.large_frame_bytes_max),
             longest: Longest::default(),
+            wants_addresses: plan.clusters.iter().any(wants_addresses),
             plan,
             counters,
             drain_deadline_ms: AtomicU64::new(u64::MAX),
@@ -137,6 +145,11 @@ impl Shared {
     pub fn listener(&self, listener: u16) -> Option<&ListenerPlan> {
         self.plan.listeners.get(usize::from(listener))
     }
+}
+
+/// Whether tunnels of the cluster want to know which addresses their clients used.
+fn wants_addresses(cluster: &ClusterPlan) -> bool {
+    cluster.proxy_protocol.is_some() || cluster.original_destination
 }
 
 /// What one worker owns.

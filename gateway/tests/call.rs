@@ -354,9 +354,11 @@ fn http_server(answers: &'static [&'static str]) -> (SocketAddr, JoinHandle<Vec<
         let ask = |stream: &mut TcpStream| {
             let mut request = Vec::new();
             let mut byte = [0];
-            while !request.ends_with(b"\r\n\r\nhi")
-                && !(request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n"))
-            {
+            let is_whole = |request: &[u8]| {
+                let end: &[u8] = if request.starts_with(b"GET") { b"\r\n\r\n" } else { b"\r\n\r\nhi" };
+                request.ends_with(end)
+            };
+            while !is_whole(&request) {
                 assert_eq!(stream.read(&mut byte).expect("the caller writes"), 1, "the request is whole");
                 request.push(byte[0]);
             }

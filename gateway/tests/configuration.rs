@@ -7,8 +7,9 @@ use bowline_gateway::config::keys::KEYS;
 use bowline_gateway::config::load;
 use bowline_gateway::config::machine::Machine;
 use bowline_gateway::config::plan::{
-    AcceptMode, Balance, ClusterPlan, Dispatch, EndpointPlan, EngineMode, LimitsPlan, LogFormat, Plan,
-    Protocol, RouteTarget, UpstreamMode,
+    AcceptMode, Balance, ClusterPlan, Dispatch, EndpointPlan, EngineMode, LimitsPlan, LogFormat,
+    PassthroughPlan, Plan, Protocol, ProxyVersion, ProxyVersions, RouteTarget, ServerName, TlsRoutePlan,
+    UpstreamMode,
 };
 
 const MACHINE: Machine = Machine { cpus: 4, memory_bytes: 8 << 30, descriptors_max: 20_000 };
@@ -600,5 +601,155 @@ fn the_plan_knows_where_addresses_were_said() {
     assert_eq!(
         (plan.places.listeners[0].as_str(), plan.places.admin.as_str()),
         ("gw.yaml:2:15", "gw.yaml:3:18")
+    );
+}
+
+const STREAMS: &str = r#"
+listeners:
+  - address: tcp://127.0.0.1:0
+    cluster: plain
+    proxy_protocol: any
+    proxy_trusted: [10.0.0.0/8, "::1"]
+    proxy_timeout: 2s
+  - address: tcp://127.0.0.1:0
+    tls_passthrough: required
+    hello_timeout: 1s
+    server_name_required: true
+  - {address: tcp://127.0.0.1:0, cluster: transparent}
+tls_routes:
+  - {server_name: "*.Shop.example", alpn: h2, cluster: plain}
+  - {server_name: shop.example, cluster: plain}
+clusters:
+  - name: plain
+    endpoints: [tcp://10.0.0.1:80, tcp://10.0.0.2:80]
+    balance: hash
+    proxy_protocol: v2
+    connect_attempts: 5
+    source_addresses: [127.0.0.2, "::1"]
+  - {name: transparent, original_destination: true}
+timeouts: {client_fin: 1m, server_fin: 2m, tunnel_max: 24h}
+"#;
+
+#[test]
+fn what_is_said_about_streams_reaches_the_plan() {
+    let plan = text(STREAMS).unwrap();
+    let announced = plan.listeners[0].announced.as_ref().expect("it was said");
+    assert_eq!((announced.versions, announced.timeout_ms), (ProxyVersions::Any, 2_000));
+    let trusted: Vec<_> = announced.trusted.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.0/8", "::1/128"]);
+    let passthrough = PassthroughPlan { is_required: true, name_required: true, timeout_ms: 1_000 };
+    assert_eq!((plan.listeners[1].passthrough, plan.listeners[1].default_route), (Some(passthrough), None));
+    assert_eq!(
+        plan.tls_routes[0],
+        TlsRoutePlan {
+            server_name: ServerName::Under("shop.example".to_owned()),
+            alpn: Some("h2".to_owned()),
+            cluster: 0
+        }
+    );
+    assert_eq!(plan.tls_routes[1].server_name, ServerName::Exact("shop.example".to_owned()));
+    let cluster = &plan.clusters[0];
+    assert_eq!((cluster.balance, cluster.proxy_protocol), (Balance::Hash, Some(ProxyVersion::V2)));
+    assert_eq!((cluster.connect_attempts, cluster.source_addresses.len()), (5, 2));
+    let transparent = &plan.clusters[1];
+    assert!(transparent.original_destination && transparent.protocol == Protocol::Tcp);
+    assert_eq!((plan.timeouts.client_fin_ms, plan.timeouts.server_fin_ms), (60_000, 120_000));
+    assert_eq!(plan.timeouts.tunnel_ms_max, Some(86_400_000));
+}
+
+#[test]
+fn what_cannot_be_meant_about_streams_is_refused() {
+    let changed = |from: &str, to: &str| {
+        assert!(STREAMS.contains(from));
+        text_refused(&STREAMS.replace(from, to))
+    };
+    let trusted = "    proxy_trusted: [10.0.0.0/8, \"::1\"]\n";
+    assert_eq!(
+        changed(trusted, ""),
+        "gw.yaml:5:21: listeners[0].proxy_trusted: is missing; name the networks whose word is taken for the client's address"
+    );
+    assert_eq!(
+        changed("10.0.0.0/8, ", "10.0.0.1/8, "),
+        "gw.yaml:6:21: listeners[0].proxy_trusted: \"10.0.0.1/8\" has bits behind its 8; write 10.0.0.0/8"
+    );
+    assert_eq!(
+        changed("    proxy_protocol: any\n", ""),
+        "gw.yaml:5:20: listeners[0].proxy_trusted: has no effect without proxy_protocol\n\
+         gw.yaml:6:20: listeners[0].proxy_timeout: has no effect without proxy_protocol"
+    );
+    assert_eq!(
+        changed("tls_passthrough: required", "tls_passthrough: preferred"),
+        "gw.yaml:9:22: listeners[1].tls_passthrough: what is no TLS needs a cluster; name one, or say required"
+    );
+    let off = changed("tls_passthrough: required", "cluster: plain");
+    assert!(off.contains("listeners[1].hello_timeout: has no effect without tls_passthrough"), "{off}");
+    assert!(off.contains("tls_routes: have no effect since no listener has tls_passthrough"), "{off}");
+    assert_eq!(
+        changed("\"*.Shop.example\"", "\"*shop\""),
+        "gw.yaml:14:19: tls_routes[0].server_name: \"*shop\" is no name and no *.NAME"
+    );
+    assert_eq!(
+        changed("\"*.Shop.example\", alpn: h2", "SHOP.example"),
+        "gw.yaml:15:19: tls_routes[1].server_name: \"shop.example\" is routed by tls_routes[0] already"
+    );
+    assert_eq!(
+        changed("[127.0.0.2, \"::1\"]", "[127.0.0.2, localhost]"),
+        "gw.yaml:22:35: clusters[0].source_addresses: \"localhost\" is no IP address"
+    );
+    let transparent = "original_destination: true";
+    assert_eq!(
+        changed(transparent, "original_destination: true, endpoints: [tcp://h:1]"),
+        "gw.yaml:23:47: clusters[1].original_destination: stands instead of endpoints, not beside them"
+    );
+    assert_eq!(
+        changed(transparent, "original_destination: true, balance: hash"),
+        "gw.yaml:23:62: clusters[1].balance: has no effect with original_destination"
+    );
+    let bolt = "listeners: [{address: bolt://127.0.0.1:0, cluster: c, tls_passthrough: required}]\nclusters: [{name: c, echo: true, proxy_protocol: v1}]";
+    assert_eq!(
+        text_refused(bolt),
+        "gw.yaml:2:50: clusters[0].proxy_protocol: has no effect but on a tcp cluster\n\
+         gw.yaml:1:72: listeners[0].tls_passthrough: has no effect but on a tcp listener"
+    );
+}
+
+const HTTP_STREAMS: &str = r#"
+listeners:
+  - {address: http://127.0.0.1:0, cluster: web, proxy_protocol: v2, proxy_trusted: [10.0.0.0/8]}
+clusters:
+  - {name: web, endpoints: ["http://10.0.0.1:80"], balance: hash, connect_attempts: 2, source_addresses: [127.0.0.2]}
+"#;
+
+#[test]
+fn what_is_said_about_streams_holds_for_http_where_it_can() {
+    let plan = text(HTTP_STREAMS).unwrap();
+    assert_eq!(plan.listeners[0].announced.as_ref().map(|plan| plan.versions), Some(ProxyVersions::V2));
+    let cluster = &plan.clusters[0];
+    assert_eq!((cluster.balance, cluster.connect_attempts), (Balance::Hash, 2));
+    assert_eq!(cluster.source_addresses, [std::net::IpAddr::from([127, 0, 0, 2])]);
+    let changed = |from: &str, to: &str| {
+        assert!(HTTP_STREAMS.contains(from));
+        text_refused(&HTTP_STREAMS.replace(from, to))
+    };
+    assert_eq!(
+        changed("balance: hash", "proxy_protocol: v2"),
+        "gw.yaml:5:68: clusters[0].proxy_protocol: has no effect but on a tcp cluster"
+    );
+    assert_eq!(
+        changed("endpoints: [\"http://10.0.0.1:80\"], balance: hash", "original_destination: true"),
+        "gw.yaml:3:44: listeners[0].cluster: cluster \"web\" speaks tcp, not http"
+    );
+    assert_eq!(
+        changed("[10.0.0.0/8]", "[]"),
+        "gw.yaml:3:65: listeners[0].proxy_trusted: is missing; name the networks whose word is taken for the client's address"
+    );
+    assert_eq!(
+        changed("cluster: web,", "cluster: web, tls_passthrough: required,"),
+        "gw.yaml:3:66: listeners[0].tls_passthrough: has no effect but on a tcp listener"
+    );
+    let bolt = "clusters: [{name: c, echo: true, connect_attempts: 2}]";
+    assert_eq!(
+        text_refused(bolt),
+        "gw.yaml:1:52: clusters[0].connect_attempts: has no effect on a bolt cluster"
     );
 }

@@ -12,6 +12,10 @@ pub mod limits;
 
 pub mod bolt;
 
+pub mod proxy_header;
+
+pub mod client_hello;
+
 pub mod head;
 
 pub mod event;

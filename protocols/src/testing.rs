@@ -56,3 +56,24 @@ pub fn response(version: Version, crc: bool, id: u32, status: u16, content: &[u8
     encode_response(&parts, &mut out).expect("the parts of a test are short");
     out
 }
+
+/// The first message of a TLS client that names a server and offers protocols.
+pub fn client_hello(server_name: Option<&str>, protocols: &[&str]) -> Vec<u8> {
+    let block = |content: &[u8]| {
+        let length = u16::try_from(content.len()).expect("the parts of a test are short");
+        [&length.to_be_bytes()[..], content].concat()
+    };
+    let extension = |kind: u16, content: &[u8]| [&kind.to_be_bytes()[..], &block(content)].concat();
+    let mut extensions = extension(0x2b, &[2, 3, 4]);
+    if let Some(name) = server_name {
+        extensions.extend(extension(0, &block(&[&[0][..], &block(name.as_bytes())].concat())));
+    }
+    if !protocols.is_empty() {
+        let names = protocols.iter().flat_map(|name| [&[name.len() as u8][..], name.as_bytes()].concat());
+        extensions.extend(extension(16, &block(&names.collect::<Vec<_>>())));
+    }
+    let mut body = [&[3, 3][..], &[7; 32], &[0], &block(&[0x13, 1]), &[1, 0]].concat();
+    body.extend(block(&extensions));
+    let message = [&[1, 0][..], &block(&body)].concat();
+    [&[22, 3, 1][..], &block(&message)].concat()
+}

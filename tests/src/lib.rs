@@ -18,6 +18,8 @@ pub mod http;
 
 pub mod gateway;
 
+pub mod programs;
+
 pub mod interop;
 
 pub use bolt::{BoltClient, Call, Message};

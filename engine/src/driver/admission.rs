@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::machine::Accepted;
 use crate::options::Options;
 use crate::stats::{Counter, Stats};
 use crate::sys;
@@ -54,6 +55,8 @@ pub(crate) struct Admitted {
     max: usize,
     taken: AtomicUsize,
     per_source_max: Option<usize>,
+    /// Their connections come through somebody who says later whose they are.
+    announced_listeners: Vec<u16>,
     /// Its connections are not counted.
     own_listener: Option<u16>,
     per_source: Mutex<HashMap<IpAddr, usize>>,
@@ -77,6 +80,7 @@ impl Admitted {
             max: options.connections_max,
             taken: AtomicUsize::new(0),
             per_source_max: options.connections_per_source_max,
+            announced_listeners: options.announced_listeners.clone(),
             own_listener: options.own_listener,
             per_source: Mutex::new(HashMap::new()),
         }
@@ -95,7 +99,7 @@ impl Admitted {
         let Some(max) = self.per_source_max else { return Admission::Granted };
         let mut counts = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.get(&source).copied().unwrap_or(0);
-        if count < max {
+        if count < max || self.announced_listeners.contains(&listener) {
             counts.insert(source, count + 1);
             return Admission::Granted;
         }
@@ -114,12 +118,40 @@ impl Admitted {
             return;
         }
         let mut counts = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&source);
-            }
+        take_one(&mut counts, source);
+    }
+
+    /// A connection that was counted for `old` is one of `new`; false, and nothing changed, if that has as many as it may.
+    #[must_use]
+    pub(crate) fn rename(&self, old: IpAddr, new: IpAddr) -> bool {
+        let Some(max) = self.per_source_max.filter(|_| old != new) else { return true };
+        let mut counts = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.get(&new).copied().unwrap_or(0);
+        if count >= max {
+            return false;
         }
+        counts.insert(new, count + 1);
+        take_one(&mut counts, old);
+        true
+    }
+}
+
+fn take_one(counts: &mut HashMap<IpAddr, usize>, source: IpAddr) {
+    if let Some(count) = counts.get_mut(&source) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&source);
+        }
+    }
+}
+
+impl Accepted for TcpStream {
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.local_addr().ok()
+    }
+
+    fn original_destination(&self) -> Option<SocketAddr> {
+        sys::socket::original_destination(self)
     }
 }
 
@@ -278,6 +310,24 @@ mod tests {
         assert_eq!([greedy, greedy].map(admit), [Admission::Granted, Admission::SourceLimitReached]);
         (0..2).for_each(|_| admitted.forget(0, greedy));
         assert_eq!(admitted.per_source.lock().expect("no panic before").len(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_comes_through_another_host_counts_for_the_source_that_is_named() {
+        let options = Options {
+            connections_per_source_max: Some(1),
+            announced_listeners: vec![7],
+            ..Options::default()
+        };
+        let admitted = Admitted::new(&options);
+        let (proxy, client): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [127, 0, 0, 2].into());
+        assert!((0..3).all(|_| admitted.admit(7, proxy) == Admission::Granted), "nobody is named yet");
+        assert!(admitted.rename(proxy, client) && !admitted.rename(proxy, client));
+        admitted.forget(7, client);
+        assert!(admitted.rename(proxy, client), "its one place is free again");
+        [client, proxy].into_iter().for_each(|source| admitted.forget(7, source));
+        assert!(admitted.per_source.lock().expect("no panic before").is_empty());
+        assert_eq!(admitted.taken.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! Filled and emptied by `core`, kept for the next connection in a worker's [`Spare`], and passed between workers by
 //! [`Depot`], since a connection may take its box on one and give it back on another. It decides nothing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 
 use crate::buf::{Chunk, OutputQueue};
+use crate::machine::Open;
 use crate::time::Tick;
 
 /// What a connection holds only while it is under load.
@@ -25,7 +25,7 @@ pub(crate) struct Load {
     /// When the driver itself wants to look: connect, closing flush, memory pressure. Zero: never.
     pub(crate) limit: Tick,
     /// Where to connect, until that has begun.
-    pub(crate) connect_to: Option<SocketAddr>,
+    pub(crate) connect: Option<Open>,
 }
 
 /// Boxes that workers have too many of, for those that have none. Lock-free; cloning shares it.

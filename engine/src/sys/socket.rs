@@ -7,8 +7,10 @@ use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use nix::sys::socket::sockopt;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::machine::Open;
 use crate::options::SocketOptions;
 
 /// Input that is thrown away at a close, so that the kernel does not answer it with a reset that overtakes our last
@@ -34,11 +36,16 @@ pub(crate) fn listen(
 }
 
 /// Begins to connect. True beside the socket if it is established at once.
-pub(crate) fn connect(address: SocketAddr, options: &SocketOptions) -> io::Result<(TcpStream, bool)> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+pub(crate) fn connect(open: &Open, options: &SocketOptions) -> io::Result<(TcpStream, bool)> {
+    let socket = Socket::new(Domain::for_address(open.to), Type::STREAM, Some(Protocol::TCP))?;
     set_options(&socket, options)?;
     socket.set_nonblocking(true)?;
-    match socket.connect(&address.into()) {
+    if let Some(from) = open.from {
+        // The port is chosen by the connect, so that one port of this address serves many destinations.
+        nix::sys::socket::setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+    }
+    match socket.connect(&open.to.into()) {
         Ok(()) => Ok((socket.into(), true)),
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {
             Ok((socket.into(), false))
@@ -56,6 +63,14 @@ fn set_options(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(options.user_timeout))?;
     socket.set_tcp_notsent_lowat(options.notsent_lowat_bytes)
+}
+
+/// Where the peer of `stream` connected to before the packet filter sent it to this host's own address.
+pub(crate) fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let is_v4 = stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_ipv4());
+    let found = if is_v4 { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    found.ok()?.as_socket()
 }
 
 /// Makes the close of `stream` a reset. Best effort: a socket that refuses is closed anyway.

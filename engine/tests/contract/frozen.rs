@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bowline_engine::machine::{
-    Address, Application, Closed, Context, Freeze, Frozen, Input, Machine, Open, ThawError,
+    Accepted, Address, Application, Closed, Context, Freeze, Frozen, Input, Machine, Open, ThawError,
 };
 use bowline_engine::sim::{Holdings, LinkOptions, Peer, Sim, SimOptions};
 
@@ -29,7 +29,13 @@ impl Application for Relays {
 
     fn local(&self, _worker: usize) {}
 
-    fn accept(&self, _local: &mut (), _listener: u16, _peer: SocketAddr) -> Option<Box<dyn Machine<Relays>>> {
+    fn accept(
+        &self,
+        _local: &mut (),
+        _listener: u16,
+        _peer: SocketAddr,
+        _: &dyn Accepted,
+    ) -> Option<Box<dyn Machine<Relays>>> {
         Some(Box::new(Relay::default()))
     }
 
@@ -50,7 +56,7 @@ impl Machine<Relays> for Relay {
         match input {
             Input::Opened if !self.is_opened => {
                 let server = Relay { partner: Some(context.me), is_opened: true, passed: 0 };
-                let open = Open { to: SERVER.into(), timeout_ms: 1_000 };
+                let open = Open::new(SERVER.into(), 1_000);
                 self.partner = context.open(open, Box::new(server)).ok();
             }
             // Words of four bytes, so that what is left of one stays unread between calls.

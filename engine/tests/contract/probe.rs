@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bowline_engine::machine::{
-    Address, Application, Closed, Context, Freeze, Frozen, Input, Machine, ThawError,
+    Accepted, Address, Application, Closed, Context, Freeze, Frozen, Input, Machine, ThawError,
 };
 
 /// What these machines send each other.
@@ -96,7 +96,13 @@ impl Application for Probe {
 
     fn local(&self, _worker: usize) {}
 
-    fn accept(&self, _local: &mut (), listener: u16, _peer: SocketAddr) -> Option<Box<dyn Machine<Probe>>> {
+    fn accept(
+        &self,
+        _local: &mut (),
+        listener: u16,
+        _peer: SocketAddr,
+        _: &dyn Accepted,
+    ) -> Option<Box<dyn Machine<Probe>>> {
         Some(Box::new(Actor::new(&self.log, (self.accept)(listener)?)))
     }
 

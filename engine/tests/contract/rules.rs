@@ -376,7 +376,7 @@ fn opener(log: &Arc<Log>, _: u16) -> Option<Act> {
         Input::Opened => log.add(format!("opener is {}", context.me.as_u64())),
         Input::Mail { mail: Note::Open(to), .. } => {
             let opened = Box::new(Actor::new(&log, greeter(&log)));
-            if context.open(Open { to, timeout_ms: 5_000 }, opened).is_err() {
+            if context.open(Open::new(to, 5_000), opened).is_err() {
                 log.add("no room");
             }
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bowline_engine::engine::{Engine, Handle};
 use bowline_engine::machine::{
-    Address, Application, CloseCause, Closed, Context, Freeze, Frozen, Input, Machine, ThawError,
+    Accepted, Address, Application, CloseCause, Closed, Context, Freeze, Frozen, Input, Machine, ThawError,
 };
 use bowline_engine::options::Options;
 
@@ -135,7 +135,13 @@ impl Application for Test {
 
     fn local(&self, _worker: usize) {}
 
-    fn accept(&self, _local: &mut (), _listener: u16, _peer: SocketAddr) -> Option<Box<dyn Machine<Test>>> {
+    fn accept(
+        &self,
+        _local: &mut (),
+        _listener: u16,
+        _peer: SocketAddr,
+        _: &dyn Accepted,
+    ) -> Option<Box<dyn Machine<Test>>> {
         self.record.live.fetch_add(1, Ordering::SeqCst);
         let record = Arc::clone(&self.record);
         Some(Box::new(One { behaviour: self.behaviour, record, inside: Arc::default() }))

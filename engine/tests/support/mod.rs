@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bowline_engine::buf::Piece;
 use bowline_engine::engine::{ConnectionInfo, Engine, Handle, StartError};
 use bowline_engine::machine::{
-    Address, Application, CloseCause, Closed, Context, Freeze, Frozen, Input, Machine, ThawError,
+    Accepted, Address, Application, CloseCause, Closed, Context, Freeze, Frozen, Input, Machine, ThawError,
 };
 use bowline_engine::options::{Accept, Dispatch, Mode, Options, Rebalance};
 
@@ -64,13 +64,20 @@ type Make = dyn Fn(u16, SocketAddr) -> Option<Box<dyn Machine<App>>> + Send + Sy
 pub(crate) struct App {
     make: Box<Make>,
     closed: Mutex<Vec<Closed>>,
+    /// What the sockets of accepted connections said: the address that was reached, and the one that was wanted.
+    pub(crate) doors: Mutex<Vec<[Option<SocketAddr>; 2]>>,
     /// Mail that found neither receiver nor sender.
     pub(crate) orphans: AtomicUsize,
 }
 
 impl App {
     fn new(make: Box<Make>) -> Arc<App> {
-        Arc::new(App { make, closed: Mutex::default(), orphans: AtomicUsize::new(0) })
+        Arc::new(App {
+            make,
+            closed: Mutex::default(),
+            doors: Mutex::default(),
+            orphans: AtomicUsize::new(0),
+        })
     }
 
     /// The records of connections that are gone.
@@ -87,7 +94,14 @@ impl Application for App {
         worker
     }
 
-    fn accept(&self, _: &mut usize, listener: u16, peer: SocketAddr) -> Option<Box<dyn Machine<App>>> {
+    fn accept(
+        &self,
+        _: &mut usize,
+        listener: u16,
+        peer: SocketAddr,
+        accepted: &dyn Accepted,
+    ) -> Option<Box<dyn Machine<App>>> {
+        lock(&self.doors).push([accepted.local_address(), accepted.original_destination()]);
         (self.make)(listener, peer)
     }
 

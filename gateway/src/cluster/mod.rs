@@ -5,6 +5,7 @@
 
 mod endpoint;
 mod place;
+mod maglev;
 mod message;
 mod set;
 mod pool;

@@ -3,23 +3,35 @@
 //! Workers compare a generation (one load) and fetch the set only when it changed. An endpoint that stays keeps its
 //! counters; one that goes is marked, so that its connections end when their requests have.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bowline_engine::machine::Open;
 use bowline_engine::time::Time;
 
+use crate::config::plan::Balance;
 use crate::config::plan::ClusterPlan;
 use crate::config::plan::EndpointPlan;
 
 use super::endpoint::{Bounds, Endpoint};
+use super::maglev::Maglev;
 
 /// One cluster, shared by all workers.
 #[derive(Debug)]
 pub struct Cluster {
     plan: ClusterPlan,
     generation: AtomicU64,
-    endpoints: Mutex<Arc<[Arc<Endpoint>]>>,
+    members: Mutex<Members>,
+    next_source: AtomicUsize,
+}
+
+/// The endpoints at one moment, and where keys lead to among them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Members {
+    pub(super) endpoints: Arc<[Arc<Endpoint>]>,
+    /// Only where endpoints are chosen by hash.
+    pub(super) maglev: Option<Arc<Maglev>>,
 }
 
 /// An endpoint as the admin interface and tests see it.
@@ -38,8 +50,12 @@ pub struct EndpointView {
 impl Cluster {
     /// The cluster of `plan`, with those of its endpoints that are addresses; names come by [`Cluster::set_endpoints`].
     pub fn new(plan: &ClusterPlan) -> Cluster {
-        let cluster =
-            Cluster { plan: plan.clone(), generation: AtomicU64::new(0), endpoints: Mutex::default() };
+        let cluster = Cluster {
+            plan: plan.clone(),
+            generation: AtomicU64::new(0),
+            members: Mutex::default(),
+            next_source: AtomicUsize::new(0),
+        };
         let addresses = plan.endpoints.iter().filter_map(|endpoint| match endpoint {
             EndpointPlan::Address(address) => Some(*address),
             EndpointPlan::Name { .. } => None,
@@ -60,12 +76,28 @@ impl Cluster {
 
     /// The endpoints now.
     pub fn endpoints(&self) -> Arc<[Arc<Endpoint>]> {
-        Arc::clone(&self.endpoints.lock().unwrap_or_else(PoisonError::into_inner))
+        self.members().endpoints
+    }
+
+    /// The endpoints now, and where keys lead to.
+    pub(super) fn members(&self) -> Members {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How its endpoint at `to` is connected to: from the next of the configured addresses that can reach it.
+    pub fn open(&self, to: SocketAddr) -> Open {
+        let sources = &self.plan.source_addresses;
+        let mut fitting = sources.iter().filter(|source| source.is_ipv4() == to.is_ipv4());
+        let turn = || self.next_source.fetch_add(1, Ordering::Relaxed);
+        let count = if sources.is_empty() { 0 } else { fitting.clone().count() };
+        let from: Option<IpAddr> = if count == 0 { None } else { fitting.nth(turn() % count).copied() };
+        Open { from, ..Open::new(to, self.plan.connect_timeout_ms) }
     }
 
     /// Replaces the endpoints; duplicates count once.
     pub fn set_endpoints(&self, addresses: &[SocketAddr]) {
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = &members.endpoints;
         let mut next: Vec<Arc<Endpoint>> = Vec::with_capacity(addresses.len());
         for address in addresses {
             if next.iter().any(|endpoint| endpoint.address() == *address) {
@@ -77,7 +109,9 @@ impl Cluster {
         for old in endpoints.iter() {
             old.set_removed(!next.iter().any(|endpoint| Arc::ptr_eq(endpoint, old)));
         }
-        *endpoints = next.into();
+        let addresses: Vec<_> = next.iter().map(|endpoint| endpoint.address()).collect();
+        let maglev = (self.plan.balance == Balance::Hash).then(|| Arc::new(Maglev::new(&addresses)));
+        *members = Members { endpoints: next.into(), maglev };
         self.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -132,5 +166,18 @@ mod tests {
         assert!(before[0].is_removed() && !after[0].is_removed());
         assert!(cluster.endpoint_at(address(1)).is_removed());
         assert!(Arc::ptr_eq(&cluster.endpoint_at(address(3)), &after[1]));
+    }
+
+    #[test]
+    fn connections_are_made_from_the_addresses_that_fit_in_turn() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let mut plan = ClusterPlan::named("a", Protocol::Tcp);
+        let from = |cluster: &Cluster, to: &str| cluster.open(SocketAddr::new(ip(to), 80)).from;
+        assert_eq!(from(&Cluster::new(&plan), "10.0.0.1"), None);
+        plan.source_addresses = vec![ip("10.0.0.8"), ip("10.0.0.9")];
+        let cluster = Cluster::new(&plan);
+        let seen = [(); 3].map(|()| from(&cluster, "10.0.0.1"));
+        assert_eq!(seen, ["10.0.0.8", "10.0.0.9", "10.0.0.8"].map(|text| Some(ip(text))));
+        assert_eq!(from(&cluster, "2001:db8::1"), None, "the system chooses where none fits");
     }
 }

@@ -3,14 +3,12 @@
 //! run` and `bowline check`; after it nothing is checked again.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bowline_protocols::http::EscapedSlash;
 use bowline_protocols::http::HttpLimits;
 use bowline_protocols::http::Underscores;
-use ipnet::IpNet;
 
 use crate::config::fault::Faults;
 use crate::config::fault::Place;
@@ -23,6 +21,7 @@ use crate::config::keys::CONNECTIONS_MAX;
 use crate::config::keys::default_number;
 use crate::config::keys::key;
 use crate::config::machine::Machine;
+use crate::config::network::networks;
 use crate::config::plan::AcceptMode;
 use crate::config::plan::Dispatch;
 use crate::config::plan::DrainPlan;
@@ -107,6 +106,7 @@ fn build(flags: Flags, file: File, machine: &Machine, mut faults: Faults) -> Res
         engine,
         listeners: topology.listeners,
         routes: topology.routes,
+        tls_routes: topology.tls_routes,
         clusters: topology.clusters,
         limits,
         timeouts,
@@ -261,7 +261,9 @@ impl Settings<'_> {
     fn timeouts(&self) -> TimeoutsPlan {
         TimeoutsPlan {
             idle_ms: self.number("timeouts.idle"),
-            half_closed_ms: self.number("timeouts.half_closed"),
+            client_fin_ms: self.number("timeouts.client_fin"),
+            server_fin_ms: self.number("timeouts.server_fin"),
+            tunnel_ms_max: self.layer.number("timeouts.tunnel_max").map(|(ms, _)| ms),
             http_head_ms: self.number("timeouts.http_head"),
             http_body_ms: self.number("timeouts.http_body"),
         }
@@ -306,19 +308,8 @@ impl Settings<'_> {
             },
             via,
             request_id: self.switch("http.request_id"),
-            trusted: self.trusted(),
+            trusted: networks(self.layer.texts("http.trusted"), "http.trusted", self.faults),
         }
-    }
-
-    fn trusted(&mut self) -> Vec<IpNet> {
-        let mut networks = Vec::new();
-        for (text, place) in self.layer.texts("http.trusted") {
-            match network(text) {
-                Ok(network) => networks.push(network),
-                Err(message) => self.faults.add(place.clone(), format!("http.trusted: {message}")),
-            }
-        }
-        networks
     }
 
     /// Routes are added once clusters are known.
@@ -379,21 +370,6 @@ impl Settings<'_> {
     fn text(&self, path: &'static str) -> String {
         self.layer.text(path).map_or(key(path).default, |(text, _)| text).to_owned()
     }
-}
-
-/// An address, or all that share its first bits; bits behind those would be a slip of some kind.
-fn network(text: &str) -> Result<IpNet, String> {
-    let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-    let network = address.or_else(|_| text.parse::<IpNet>());
-    let network = network.map_err(|_| format!("{text:?} is no IP and no IP/BITS"))?;
-    if network.trunc() != network {
-        return Err(format!(
-            "{text:?} has bits behind its {}; write {}",
-            network.prefix_len(),
-            network.trunc()
-        ));
-    }
-    Ok(network)
 }
 
 /// Kept for listeners, logs, epoll, the admin interface and upstream connections that are being replaced.

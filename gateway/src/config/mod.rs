@@ -11,11 +11,13 @@ mod document;
 pub mod keys;
 pub mod url;
 pub mod said;
+pub mod network;
 #[cfg(test)]
 pub(crate) mod tree;
 pub(crate) mod cgroup;
 pub mod machine;
 mod files;
+mod streams;
 mod values;
 mod routes;
 mod topology;

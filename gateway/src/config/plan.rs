@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use bowline_protocols::http::HttpLimits;
+pub use bowline_protocols::proxy_header::Version as ProxyVersion;
+pub use bowline_protocols::proxy_header::Versions as ProxyVersions;
+use ipnet::IpNet;
 
 use crate::config::http::HttpPlan;
 use crate::config::pattern::Pattern;
@@ -21,6 +24,8 @@ pub struct Plan {
     pub listeners: Vec<ListenerPlan>,
     /// The routes of requests by their Bolt header `service`, in the order of the file.
     pub routes: Vec<RoutePlan>,
+    /// The routes of TLS that is passed on as it is.
+    pub tls_routes: Vec<TlsRoutePlan>,
     /// The upstream clusters; listeners and routes name them by position.
     pub clusters: Vec<ClusterPlan>,
     /// Bounds on what connections may hold.
@@ -129,6 +134,52 @@ pub struct ListenerPlan {
     pub default_route: Option<RouteTarget>,
     /// Whether a draining gateway sends Bolt goaway (command 100). Stock Java clients break on it. Default false.
     pub send_goaway: bool,
+    /// How its connections say whose they are; nothing where they come from clients themselves.
+    pub announced: Option<AnnouncedPlan>,
+    /// How it looks into TLS to route it; nothing where it looks into no byte.
+    pub passthrough: Option<PassthroughPlan>,
+}
+
+/// Connections come through a proxy that names the client in a header of the PROXY protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnnouncedPlan {
+    /// Which versions are taken. One is required: a connection without a header is closed.
+    pub versions: ProxyVersions,
+    /// Whose word is taken; connections from elsewhere are reset.
+    pub trusted: Vec<IpNet>,
+    /// How long the header may take. Default 5,000 ms.
+    pub timeout_ms: u64,
+}
+
+/// Tunnels of this listener are routed by the first message of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassthroughPlan {
+    /// Whether what is no TLS is closed. Otherwise it goes to the listener's cluster, and so does who stays silent.
+    pub is_required: bool,
+    /// Whether TLS that names no server is closed. Otherwise it goes to the listener's cluster.
+    pub name_required: bool,
+    /// How long the message may take. Default 5,000 ms.
+    pub timeout_ms: u64,
+}
+
+/// Where TLS goes that names a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsRoutePlan {
+    /// The server, in lower case.
+    pub server_name: ServerName,
+    /// The protocol that the client must offer (ALPN), if any.
+    pub alpn: Option<String>,
+    /// The position in [`Plan::clusters`].
+    pub cluster: usize,
+}
+
+/// Which names a route is for. One that is equal goes before the longest under which a name is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServerName {
+    /// This name.
+    Exact(String),
+    /// All names under this one, with any number of labels in front.
+    Under(String),
 }
 
 /// Where matching requests go.
@@ -202,6 +253,14 @@ pub struct ClusterPlan {
     pub reconnect_ms_max: u64,
     /// How long a resolved name is good. Default 30,000 ms.
     pub resolve_interval_ms: u64,
+    /// The header that names the client, first on every tunnel's connection. Default none.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// How many endpoints are tried for one tunnel. Default 3.
+    pub connect_attempts: u32,
+    /// The addresses of this host that connections are made from, in turn; the system chooses if there are none.
+    pub source_addresses: Vec<IpAddr>,
+    /// The endpoint of each tunnel is where its client connected to before the packet filter sent it here.
+    pub original_destination: bool,
 }
 
 /// One endpoint as configured.
@@ -223,8 +282,12 @@ pub enum EndpointPlan {
 pub enum Balance {
     /// One after the other.
     RoundRobin,
-    /// The one with the fewest requests in flight.
+    /// The one with the fewest requests in flight, or tunnels open.
     LeastOutstanding,
+    /// Of two at random, the one with fewer of those.
+    Random,
+    /// Always the same one for the same source address, as far as it may be used (Maglev).
+    Hash,
 }
 
 /// `--upstream-mode shared|bound`.
@@ -272,8 +335,12 @@ pub struct LimitsPlan {
 pub struct TimeoutsPlan {
     /// `--idle-timeout`: a downstream connection without a byte for this long is closed. Default 15 min.
     pub idle_ms: u64,
-    /// A tunnel half-closed in one direction ends after so long without a byte in the other. Default 15 min.
-    pub half_closed_ms: u64,
+    /// A tunnel whose client has ended its side ends after so long without a byte of the server. Default 15 min.
+    pub client_fin_ms: u64,
+    /// A tunnel whose server has ended its side ends after so long without a byte of the client. Default 15 min.
+    pub server_fin_ms: u64,
+    /// How long a tunnel may be open, whatever it carries; nothing for any time.
+    pub tunnel_ms_max: Option<u64>,
     /// The head of an HTTP request must be there so long after its first byte. Default 10 s.
     pub http_head_ms: u64,
     /// A body of HTTP without a byte for this long, while we read, ends its connection. Default 60 s.
@@ -326,8 +393,11 @@ impl Default for Plan {
                 address: loopback(0),
                 default_route: Some(RouteTarget { cluster: 0, timeout_ms: ROUTE_TIMEOUT_MS }),
                 send_goaway: false,
+                announced: None,
+                passthrough: None,
             }],
             routes: Vec::new(),
+            tls_routes: Vec::new(),
             http: HttpPlan::default(),
             clusters: vec![ClusterPlan { echo: true, ..ClusterPlan::named("echo", Protocol::Bolt) }],
             limits: LimitsPlan::default(),
@@ -363,6 +433,10 @@ impl ClusterPlan {
             reconnect_ms_min: 100,
             reconnect_ms_max: 10_000,
             resolve_interval_ms: 30_000,
+            proxy_protocol: None,
+            connect_attempts: 3,
+            source_addresses: Vec::new(),
+            original_destination: false,
         }
     }
 }
@@ -409,6 +483,13 @@ impl Default for LimitsPlan {
 
 impl Default for TimeoutsPlan {
     fn default() -> TimeoutsPlan {
-        TimeoutsPlan { idle_ms: 900_000, half_closed_ms: 900_000, http_head_ms: 10_000, http_body_ms: 60_000 }
+        TimeoutsPlan {
+            idle_ms: 900_000,
+            client_fin_ms: 900_000,
+            server_fin_ms: 900_000,
+            tunnel_ms_max: None,
+            http_head_ms: 10_000,
+            http_body_ms: 60_000,
+        }
     }
 }

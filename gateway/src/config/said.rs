@@ -172,6 +172,8 @@ pub struct File {
     pub listeners: Vec<Entry>,
     /// The routes.
     pub routes: Vec<Entry>,
+    /// The routes of TLS.
+    pub tls_routes: Vec<Entry>,
     /// The clusters.
     pub clusters: Vec<Entry>,
 }
@@ -227,6 +229,7 @@ impl FileReader<'_> {
             match word.as_str() {
                 "listeners" => file.listeners = self.entries("listeners", node),
                 "routes" => file.routes = self.entries("routes", node),
+                "tls_routes" => file.tls_routes = self.entries("tls_routes", node),
                 "clusters" => file.clusters = self.entries("clusters", node),
                 section if children(section).next().is_some() => {
                     drop(self.section(section, section, node, &mut file.layer));
@@ -386,7 +389,7 @@ mod tests {
         );
         assert_eq!(
             faults_of("xyzzy-plugh: 1\n"),
-            "gw.yaml:1:1: unknown key \"xyzzy-plugh\"; known: engine, listeners, routes, clusters, limits, timeouts, http, admin, drain, log"
+            "gw.yaml:1:1: unknown key \"xyzzy-plugh\"; known: engine, listeners, routes, tls_routes, clusters, limits, timeouts, http, admin, drain, log"
         );
     }
 

@@ -17,6 +17,7 @@ use crate::config::plan::ListenerPlan;
 use crate::config::plan::Protocol;
 use crate::config::plan::RoutePlan;
 use crate::config::plan::RouteTarget;
+use crate::config::plan::TlsRoutePlan;
 use crate::config::plan::UpstreamMode;
 use crate::config::routes::Known;
 use crate::config::routes::Routes;
@@ -27,6 +28,7 @@ use crate::config::said::Item;
 use crate::config::said::LISTEN_FLAG;
 use crate::config::said::Layer;
 use crate::config::said::UPSTREAM_FLAG;
+use crate::config::streams;
 use crate::config::url::Url;
 use crate::config::url::protocol_name;
 
@@ -37,6 +39,7 @@ pub(crate) struct Topology {
     /// Where the address of each listener was said.
     pub(crate) places: Vec<String>,
     pub(crate) routes: Vec<RoutePlan>,
+    pub(crate) tls_routes: Vec<TlsRoutePlan>,
     pub(crate) http_routes: Vec<HttpRoutePlan>,
     pub(crate) clusters: Vec<ClusterPlan>,
 }
@@ -49,6 +52,7 @@ impl Topology {
         let mut builder = Builder { flags, file, admin, before, faults, clusters, positions };
         builder.clusters();
         let routes = builder.routes();
+        let tls_routes = builder.tls_routes();
         let (listeners, places): (Vec<_>, Vec<_>) = builder.listeners(&routes).into_iter().unzip();
         for protocol in [Protocol::Bolt, Protocol::Http] {
             let spoken = listeners.iter().any(|listener| listener.protocol == protocol);
@@ -58,12 +62,17 @@ impl Topology {
                 builder.faults.add(place.clone(), message);
             }
         }
+        if !tls_routes.is_empty() && listeners.iter().all(|listener| listener.passthrough.is_none()) {
+            let place = file.tls_routes.first().map_or(Place::Machine, |route| route.place.clone());
+            builder.faults.add(place, "tls_routes: have no effect since no listener has tls_passthrough");
+        }
         builder.leave_out_unused_echo(&listeners);
         let places = places.iter().map(said_at).collect();
         Topology {
             listeners,
             places,
             routes: routes.bolt,
+            tls_routes,
             http_routes: routes.http,
             clusters: builder.clusters,
         }
@@ -137,10 +146,16 @@ impl Builder<'_> {
             true => (&entry.urls, prefix.as_str()),
             false => (&self.flags.upstream, ""),
         };
-        if echo != urls.is_empty() {
+        let original = entry.layer.switch("clusters[].original_destination").is_some_and(|(on, _)| on);
+        if original && (echo || !urls.is_empty()) {
+            let message = "original_destination: stands instead of endpoints, not beside them";
+            self.faults
+                .add(entry.place_of("clusters[].original_destination"), format!("{}.{message}", entry.name));
+        } else if !original && echo != urls.is_empty() {
             self.no_upstream(entry, echo);
         }
         let cluster = self.cluster(&name, &entry.layer, urls, prefix);
+        let cluster = streams::connecting(entry, cluster, self.faults);
         self.keys_without_effect(entry, &cluster);
         ClusterPlan { echo, ..cluster }
     }
@@ -168,12 +183,16 @@ impl Builder<'_> {
         if protocol == Protocol::Bolt {
             layer.overlay(&self.flags.layer.below("clusters[]."));
         }
+        let original = layer.switch("clusters[].original_destination").is_some_and(|(on, _)| on);
+        let protocol = if original { Protocol::Tcp } else { protocol };
         let number = |path| layer.number(path).map_or_else(|| default_number(path), |(number, _)| number);
         let choice = |path| layer.text(path).map_or(key(path).default, |(text, _)| text);
         let cluster = ClusterPlan {
             endpoints,
             balance: match choice("clusters[].balance") {
                 "least_outstanding" => Balance::LeastOutstanding,
+                "random" => Balance::Random,
+                "hash" => Balance::Hash,
                 _ => Balance::RoundRobin,
             },
             mode: match choice("clusters[].mode") {
@@ -238,6 +257,18 @@ impl Builder<'_> {
             }
             (Protocol::Bolt, UpstreamMode::Shared) => HTTP_CLUSTER_KEYS.to_vec(),
         };
+        if cluster.protocol != Protocol::Tcp {
+            let why = "but on a tcp cluster";
+            streams::without_effect(entry, streams::TUNNEL_CLUSTER_KEYS, why, self.faults);
+        }
+        if cluster.protocol == Protocol::Bolt {
+            let why = "on a bolt cluster";
+            streams::without_effect(entry, streams::ATTEMPTS_KEYS, why, self.faults);
+        }
+        if cluster.original_destination {
+            let why = "with original_destination";
+            streams::without_effect(entry, streams::ENDPOINT_KEYS, why, self.faults);
+        }
         let in_bound = cluster.protocol == Protocol::Bolt && cluster.mode == UpstreamMode::Bound;
         let protocol = protocol_name(cluster.protocol);
         for path in ignored {
@@ -269,6 +300,28 @@ impl Builder<'_> {
     fn routes(&mut self) -> Routes {
         let known = Known { clusters: &self.clusters, positions: &self.positions };
         Routes::read(&self.file.routes, known, self.faults)
+    }
+
+    fn tls_routes(&mut self) -> Vec<TlsRoutePlan> {
+        let mut routes = Vec::new();
+        let mut said: HashMap<_, &String> = HashMap::new();
+        for entry in &self.file.tls_routes {
+            let text = self.required(entry, "tls_routes[].server_name");
+            let cluster = self.named_cluster(entry, "tls_routes[].cluster", Protocol::Tcp);
+            let place = || entry.place_of("tls_routes[].server_name");
+            let alpn = entry.layer.text("tls_routes[].alpn").map(|(text, _)| text.to_owned());
+            let Some(server_name) = streams::server_name(&text) else {
+                let message = format!("{}.server_name: {text:?} is no name and no *.NAME", entry.name);
+                self.faults.add(place(), message);
+                continue;
+            };
+            if let Some(first) = said.insert((server_name.clone(), alpn.clone()), &entry.name) {
+                let message = format!("{}.server_name: {text:?} is routed by {first} already", entry.name);
+                self.faults.add(place(), message);
+            }
+            routes.push(TlsRoutePlan { server_name, alpn, cluster: cluster.unwrap_or(0) });
+        }
+        routes
     }
 
     fn listeners(&mut self, routes: &Routes) -> Vec<(ListenerPlan, Place)> {
@@ -328,7 +381,16 @@ impl Builder<'_> {
         let default_route = default_route
             .map(|cluster| RouteTarget { cluster, timeout_ms: default_number("listeners[].timeout") });
         let name = format!("listener-{at}");
-        Some((ListenerPlan { name, protocol, address, default_route, send_goaway: false }, place.clone()))
+        let plan = ListenerPlan {
+            name,
+            protocol,
+            address,
+            default_route,
+            send_goaway: false,
+            announced: None,
+            passthrough: None,
+        };
+        Some((plan, place.clone()))
     }
 
     fn file_listeners(&mut self, routes: &Routes) -> Vec<(ListenerPlan, Place)> {
@@ -387,7 +449,12 @@ impl Builder<'_> {
             .map_or(format!("listener-{at}"), |(name, _)| name.to_owned());
         let default_route = cluster.map(|cluster| RouteTarget { cluster, timeout_ms });
         let send_goaway = entry.layer.switch("listeners[].send_goaway").is_some_and(|(on, _)| on);
-        Some((ListenerPlan { name, protocol, address, default_route, send_goaway }, place))
+        let announced = streams::announced(entry, self.faults);
+        let passthrough = streams::passthrough(entry, protocol, default_route.is_some(), self.faults);
+        Some((
+            ListenerPlan { name, protocol, address, default_route, send_goaway, announced, passthrough },
+            place,
+        ))
     }
 
     fn listener_cluster(&mut self, entry: &Entry, protocol: Protocol, routes: &Routes) -> Option<usize> {
@@ -397,7 +464,9 @@ impl Builder<'_> {
         if self.file.clusters.is_empty() {
             return self.only_cluster(protocol, &entry.name, &entry.place, routes);
         }
-        if !routes.has(protocol) {
+        let routed_by_name = protocol == Protocol::Tcp
+            && entry.layer.text("listeners[].tls_passthrough").is_some_and(|(word, _)| word != "off");
+        if !routed_by_name && !routes.has(protocol) {
             let message = format!("{}.cluster: is missing; known: {}", entry.name, self.known().names());
             self.faults.add(entry.place.clone(), message);
         }

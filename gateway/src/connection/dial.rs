@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bowline_engine::machine::{Address, Context, Open};
+use bowline_engine::machine::{Address, Context};
 use bowline_protocols::bolt::Version;
 
 use crate::cluster::Choice;
@@ -25,7 +25,8 @@ pub(super) fn shared<A: Proxy>(
     context: &mut Context<'_, A>,
 ) -> Result<(Address, Place), Failure> {
     let (at, class, now) = (usize::from(cluster), version_class(version), context.now);
-    let Choice { place, address, fallback } = context.local.pools.choose(at, class, now, bytes)?;
+    let Choice { place, address, fallback } =
+        context.local.pools.choose((at, class), context.peer.ip(), now, bytes)?;
     if let Some(address) = address {
         return Ok((address, place));
     }
@@ -46,7 +47,8 @@ pub(super) fn bound<A: Proxy>(
     bytes: usize,
     context: &mut Context<'_, A>,
 ) -> Result<(Bound, Place), Failure> {
-    let place = context.local.pools.choose_endpoint(usize::from(cluster), context.now, bytes)?;
+    let source = context.peer.ip();
+    let place = context.local.pools.choose_endpoint(usize::from(cluster), source, context.now, bytes)?;
     let endpoint = Arc::clone(place.endpoint());
     let upstream = open(cluster, version, &endpoint, Some(context.me), Arc::default(), context)?;
     let class = version_class(version) as u8;
@@ -61,9 +63,8 @@ fn open<A: Proxy>(
     link: Arc<Link>,
     context: &mut Context<'_, A>,
 ) -> Result<Address, Failure> {
-    let timeout_ms = context.local.shared.clusters[usize::from(cluster)].plan().connect_timeout_ms;
     let machine = Upstream::new(Arc::clone(endpoint), cluster, version, owner, link);
-    let open = Open { to: endpoint.address(), timeout_ms };
+    let open = context.local.shared.clusters[usize::from(cluster)].open(endpoint.address());
     // A refusal means that connections or descriptors have run out on this side: an overload, not a lost endpoint.
     context.open(open, Box::new(machine)).map_err(|_| Failure::Overflow)
 }

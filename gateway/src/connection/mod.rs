@@ -4,6 +4,7 @@
 //! [`HttpUpstream`] the same of HTTP, [`Tunnel`] one side of a plain TCP tunnel, [`Echo`] the embedded server. They talk by mail alone, block never, read no clock and own no descriptor.
 
 mod state;
+mod front;
 mod frames;
 mod upstream;
 mod tunnel;
@@ -15,6 +16,7 @@ mod echo;
 
 pub use downstream::Downstream;
 pub use echo::Echo;
+pub use front::{Arrived, Front, Make};
 pub use http::{HttpDownstream, HttpUpstream};
 pub use state::{Kind, State, close_reason};
 pub use tunnel::Tunnel;

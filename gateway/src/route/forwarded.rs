@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use bowline_protocols::http::FieldError;
 use bowline_protocols::http::HttpHead;
 use bowline_protocols::http::HttpVersion;
-use ipnet::IpNet;
 
 use crate::config::http::ForwardedMode;
 use crate::config::http::ForwardedPlan;
+use crate::config::network::is_within;
 
 /// What is told, and whose word is believed.
 #[derive(Debug)]
@@ -27,8 +27,7 @@ impl Forwarded {
 
     /// Whether this peer is a proxy whose word about its client is believed.
     pub fn is_trusted(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.plan.trusted.iter().any(|network: &IpNet| network.contains(&peer))
+        is_within(&self.plan.trusted, peer)
     }
 
     /// Makes the head of a request from `peer` say what the upstream shall know. Values are put together in `scratch`.

@@ -5,6 +5,7 @@
 mod prefixes;
 
 mod table;
+mod tls;
 
 mod conditions;
 
@@ -19,3 +20,4 @@ mod forwarded;
 pub use self::http::{HttpAction, HttpRoute, HttpRoutes, Weighted};
 pub use forwarded::Forwarded;
 pub use table::{SERVICE, Target, Targets};
+pub use tls::TlsRoutes;

@@ -23,6 +23,7 @@ use crate::config::plan::Protocol;
 use crate::config::url::protocol_name;
 use crate::connection::Downstream;
 use crate::connection::Echo;
+use crate::connection::Front;
 use crate::connection::HttpDownstream;
 use crate::connection::HttpUpstream;
 use crate::connection::State;
@@ -75,7 +76,10 @@ struct Names {
     listeners: Vec<Named>,
     clusters: Vec<Named>,
     echo: Arc<str>,
-    unknown: Arc<str>,
+    /// What no cluster has an endpoint for: where clients wanted to go before they were sent here.
+    unknown: Named,
+    /// Which listeners have a machine in front of each connection.
+    fronted: Vec<bool>,
 }
 
 /// The clusters of endpoints.
@@ -105,7 +109,11 @@ impl Names {
                 .map(|one| Named { name: one.name.as_str().into(), protocol: one.protocol })
                 .collect(),
             echo: "echo".into(),
-            unknown: "upstream".into(),
+            unknown: plan.clusters.iter().find(|one| one.original_destination).map_or_else(
+                || Named { name: "upstream".into(), protocol: Protocol::Bolt },
+                |one| Named { name: one.name.as_str().into(), protocol: one.protocol },
+            ),
+            fronted: plan.listeners.iter().map(|one| one.announced.is_some()).collect(),
         }
     }
 
@@ -149,10 +157,11 @@ impl Names {
                 Protocol::Http => size_of::<HttpDownstream>(),
                 Protocol::Tcp => size_of::<Tunnel>(),
             };
-            return (named.clone(), bytes);
+            let front = if self.fronted[usize::from(listener)] { size_of::<Front<Gateway>>() } else { 0 };
+            return (named.clone(), bytes + front);
         }
         let known = owners.0.get(peer).cloned();
-        let named = known.unwrap_or_else(|| Named { name: self.unknown.clone(), protocol: Protocol::Bolt });
+        let named = known.unwrap_or_else(|| self.unknown.clone());
         let bytes = match named.protocol {
             Protocol::Bolt => size_of::<Upstream>(),
             Protocol::Http => size_of::<HttpUpstream>(),

@@ -117,7 +117,12 @@ fn start_engine(plan: &Plan, gateway: &Gateway) -> Result<Engine<Gateway>, Troub
         listen.push(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     }
     // The embedded upstream's connections are this process talking to itself.
-    let options = Options { own_listener: Some(gateway.echo_listener()), ..options(&plan.engine) };
+    let announced = (0_u16..).zip(&plan.listeners).filter(|(_, listener)| listener.announced.is_some());
+    let options = Options {
+        announced_listeners: announced.map(|(at, _)| at).collect(),
+        own_listener: Some(gateway.echo_listener()),
+        ..options(&plan.engine)
+    };
     let started = Engine::start(Arc::new(gateway.clone()), options, &listen);
     started.map_err(|error| Trouble::failure(start_message(&error, plan)))
 }
@@ -171,6 +176,7 @@ pub(super) fn options(plan: &EnginePlan) -> Options {
         buffer_bytes_max: plan.buffer_memory_bytes_max,
         connections_max: plan.connections_max,
         connections_per_source_max: plan.connections_per_source_max,
+        announced_listeners: Vec::new(),
         own_listener: None,
         socket: SocketOptions::default(),
     }

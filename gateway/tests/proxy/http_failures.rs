@@ -1,6 +1,6 @@
 //! What becomes of requests of HTTP when a server is lost, slow or wrong, when the client is, and when the gateway drains.
 
-use bowline_gateway::config::plan::Plan;
+use bowline_gateway::config::plan::{Balance, Plan};
 use bowline_gateway::error::{CloseReason, Failure};
 use bowline_gateway::metrics::Count;
 
@@ -157,6 +157,50 @@ fn an_endpoint_that_refuses_is_passed_over() {
     world.expect_status(client, 503);
     assert_eq!(world.failures(Failure::NoEndpoint), 2);
     assert_eq!(world.held(0), (0, 0));
+}
+
+#[test]
+fn a_request_is_tried_as_often_as_its_cluster_says_and_the_next_ones_not_at_all() {
+    for attempts in 1..=4_u32 {
+        let mut plan = http_plan(6);
+        plan.clusters[0].connect_attempts = attempts;
+        let mut world = http_world(plan, 71);
+        (1..=6).for_each(|server| world.set_reach(server_address(server), REFUSES));
+        let client = world.connect(0);
+        let tried = |world: &World| world.total(Count::UpstreamConnectFailures);
+        world.send(client, &get("/a"));
+        world.expect_status(client, 502);
+        assert_eq!(tried(&world), u64::from(attempts));
+        for _ in 0..9 {
+            world.send(client, &get("/b"));
+            drop(world.http(client));
+        }
+        assert_eq!(tried(&world), 6, "each endpoint is left alone after its connect failed");
+        world.send(client, &get("/c"));
+        world.expect_status(client, 503);
+        assert_eq!(world.held(0), (0, 0));
+    }
+}
+
+#[test]
+fn by_hash_the_requests_of_a_source_go_to_the_same_server() {
+    let mut plan = http_plan(5);
+    plan.clusters[0].balance = Balance::Hash;
+    let mut world = http_world(plan, 72);
+    let mut serve = |source: [u8; 4]| {
+        let client = world.connect_from(0, source);
+        world.send(client, &get("/a"));
+        let mut servers = world.open_servers().into_iter();
+        let server = servers.find(|server| !world.take(*server).is_empty()).expect("one is asked");
+        let at = world.address_of(server);
+        world.send(server, &ok("x"));
+        drop(world.take(client));
+        at
+    };
+    let first: Vec<_> = (0..20).map(|n| serve([10, 0, 0, n])).collect();
+    let again: Vec<_> = (0..20).map(|n| serve([10, 0, 0, n])).collect();
+    assert_eq!(first, again);
+    assert!(first.iter().any(|at| *at != first[0]), "and different sources to different ones");
 }
 
 #[test]

@@ -338,6 +338,27 @@ fn the_end_of_a_client_that_came_before_its_upgrade_reaches_the_server_behind_it
 }
 
 #[test]
+fn what_became_a_tunnel_ends_in_the_time_of_any_tunnel_whatever_it_carries() {
+    let mut plan = http_plan(1);
+    plan.timeouts.tunnel_ms_max = Some(5_000);
+    let mut world = http_world(plan, 24);
+    let client = world.connect(0);
+    world.send(client, &request("GET", "/a", "Connection: Upgrade\r\nUpgrade: other\r\n"));
+    let server = world.server();
+    drop(world.take(server));
+    world.send(server, b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
+    for _ in 0..4 {
+        world.advance(1_000);
+        world.send(client, b"busy");
+        assert_eq!(world.take(server), b"busy");
+    }
+    assert_eq!(world.reason(client), None);
+    world.advance(1_200);
+    assert_eq!(world.reason(client), Some(CloseReason::TunnelExpired));
+    assert!(world.is_closed(server));
+}
+
+#[test]
 fn a_server_that_refuses_an_upgrade_answers_as_to_any_request() {
     let (mut world, client, server) = asked_world(23);
     world.send(client, &request("GET", "/a", "Connection: Upgrade\r\nUpgrade: other\r\n"));

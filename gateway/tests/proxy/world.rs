@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use bowline_engine::buf::Pool;
 use bowline_engine::machine::{Frozen, OpenError};
-use bowline_engine::sim::{Ending, LinkOptions, Meter, Sim, SimOptions, SimStats};
+use bowline_engine::sim::{Doorway, Ending, LinkOptions, Meter, Sim, SimOptions, SimStats};
 use bowline_engine::time::Time;
 use bowline_gateway::application::{Gateway, reason_of};
-use bowline_gateway::config::plan::{EndpointPlan, Plan};
+use bowline_gateway::config::plan::{EndpointPlan, Plan, Protocol};
 use bowline_gateway::error::{CloseReason, Failure};
 use bowline_gateway::mail::Mail;
 use bowline_gateway::metrics::{Count, Counters};
@@ -37,6 +37,14 @@ pub(crate) struct World {
 /// The address of a server by number.
 pub(crate) fn server_address(number: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], number))
+}
+
+/// The same as a plan of tunnels.
+pub(crate) fn tunnel_plan(endpoints: u16) -> Plan {
+    let mut plan = plan_of(endpoints);
+    plan.listeners[0].protocol = Protocol::Tcp;
+    plan.clusters[0].protocol = Protocol::Tcp;
+    plan
 }
 
 /// The default plan with `endpoints` servers and without the embedded upstream.
@@ -118,6 +126,16 @@ impl World {
         let peer = self.sim.connect(listener, SocketAddr::from((source, 40_000)));
         self.run();
         peer
+    }
+
+    /// Connections that are accepted from now on reached `local`, and wanted `original`.
+    pub(crate) fn set_doorway(&mut self, local: SocketAddr, original: Option<SocketAddr>) {
+        self.sim.set_doorway(Doorway { local, original });
+    }
+
+    /// The peer that `/connections` shows.
+    pub(crate) fn shown_peer(&self, peer: Peer) -> SocketAddr {
+        self.sim.info(peer).and_then(|info| info.peer).expect("the connection is open and has a peer")
     }
 
     /// The servers' ends of all connections that were established, in order.

@@ -1,5 +1,6 @@
-//! Writes captured frames and messages, and the cases of llhttp, into the corpora of the fuzz targets, so that these start
-//! from what real peers say. Run by `cargo run --example seeds` in this folder.
+//! Writes captured frames and messages, the cases of llhttp, and whole headers and first messages of streams into the
+//! corpora of the fuzz targets, so that these start from what real peers say. Run by `cargo run --example seeds` in this
+//! folder.
 
 use std::error::Error;
 use std::fs;
@@ -7,6 +8,8 @@ use std::path::Path;
 
 use bowline_protocols::Limits;
 use bowline_protocols::bolt::{Decoded, decode};
+use bowline_protocols::proxy_header::{Route, Version, encode};
+use bowline_protocols::testing::client_hello;
 use serde_json::Value;
 
 /// Longer seeds slow the fuzzers down and teach them nothing.
@@ -40,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    write_stream_seeds(&here.join("corpus"))?;
     write_http_seeds(here)
 }
 
@@ -68,6 +72,22 @@ fn write_http_seeds(here: &Path) -> Result<(), Box<dyn Error>> {
         write_seed(&corpus.join(target), &format!("seed-{number}"), seed)?;
     }
     Ok(())
+}
+
+fn write_stream_seeds(corpus: &Path) -> Result<(), Box<dyn Error>> {
+    for (name, version) in [("v1", Version::V1), ("v2", Version::V2)] {
+        for (family, address) in [("4", "192.0.2.1:80"), ("6", "[2001:db8::1]:443")] {
+            let end = address.parse()?;
+            let mut bytes = Vec::new();
+            encode(version, Some(Route { source: end, destination: end }), &mut bytes);
+            write_seed(&corpus.join("proxy_header"), &format!("{name}-{family}"), &bytes)?;
+        }
+    }
+    let hello = client_hello(Some("a.example"), &["h2", "http/1.1"]);
+    write_seed(&corpus.join("client_hello"), "one-record", &hello)?;
+    let record = |part: &[u8]| [&[22, 3, 1, 0, part.len() as u8][..], part].concat();
+    let many: Vec<u8> = hello[5..].chunks(9).flat_map(record).collect();
+    write_seed(&corpus.join("client_hello"), "many-records", &many)
 }
 
 fn write_seeds(corpus: &Path, name: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {

@@ -14,7 +14,9 @@ mod http_attacks;
 mod interop;
 mod limits;
 mod load;
+mod networks;
 mod sharing;
+mod streams;
 mod tunnel;
 
 /// `deep` under `BOWLINE_DEEP`, `short` otherwise.

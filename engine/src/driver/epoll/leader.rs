@@ -250,13 +250,13 @@ mod tests {
     use crossbeam::utils::CachePadded;
 
     use super::*;
-    use crate::driver::admission::Admission;
+    use crate::driver::admission::{ACCEPT_BUDGET, Admission};
     use crate::driver::core::Core;
     use crate::driver::epoll::hub::{Own, WorkerSeat};
     use crate::driver::epoll::outbox::Outbox;
     use crate::driver::epoll::turn::Runner;
     use crate::driver::kit::Kit;
-    use crate::machine::{Closed, Context, Freeze, Frozen, Input, Machine, ThawError};
+    use crate::machine::{Accepted, Closed, Context, Freeze, Frozen, Input, Machine, ThawError};
     use crate::options::Options;
     use crate::slot::table::{Newcomer, Table};
 
@@ -268,7 +268,13 @@ mod tests {
 
         fn local(&self, _worker: usize) {}
 
-        fn accept(&self, _: &mut (), _listener: u16, _peer: SocketAddr) -> Option<Box<dyn Machine<Echo>>> {
+        fn accept(
+            &self,
+            _: &mut (),
+            _listener: u16,
+            _peer: SocketAddr,
+            _: &dyn Accepted,
+        ) -> Option<Box<dyn Machine<Echo>>> {
             Some(Box::new(Echo))
         }
 
@@ -382,6 +388,24 @@ mod tests {
         second.read_exact(&mut answer).expect("it answers");
         assert_eq!(&answer, b"new");
         new_fd == old_fd
+    }
+
+    #[test]
+    fn a_storm_of_connects_is_taken_in_by_portions_so_that_others_have_their_turn() {
+        let bench = Bench::new();
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let options = &bench.hub.options.socket;
+        let mut acceptor = Acceptor::bind(any, 0, false, options).expect("loopback");
+        let address = acceptor.listener.local_addr().expect("bound");
+        let storm = ACCEPT_BUDGET + ACCEPT_BUDGET / 2;
+        let _clients: Vec<_> = (0..storm).map(|_| TcpStream::connect(address).expect("it listens")).collect();
+        let mut queued = 0;
+        let mut accept = || {
+            let end = acceptor.accept(&bench.hub, bench.hub.clock.now(), &mut || 0, &mut |_, _| queued += 1);
+            (end, queued)
+        };
+        assert_eq!(accept(), (AcceptEnd::Budget, ACCEPT_BUDGET));
+        assert_eq!(accept(), (AcceptEnd::Drained, storm));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! (O4). It opens connections by claiming their slots and queueing them; it never touches a socket.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use crossbeam::deque::Worker as Deque;
 
@@ -173,6 +174,14 @@ impl<A: Application> Port<A> for TurnPort<'_, A> {
                 Err(OpenRefused(machine))
             }
         }
+    }
+
+    fn set_peer(&mut self, peer: SocketAddr) -> bool {
+        let granted = self.hub.admitted.rename(self.shared.peer().ip(), peer.ip());
+        if granted {
+            self.shared.set_peer(peer);
+        }
+        granted
     }
 
     fn publish(&mut self, note: Note) {

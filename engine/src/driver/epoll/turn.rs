@@ -113,7 +113,8 @@ impl<A: Application> Runner<A> {
         let here = here(me, shared, now);
         let port = &mut TurnPort { hub, out, shared, me, now };
         if own.core.is_new() {
-            let machine = hub.app.accept(&mut kit.local, shared.listener(), here.peer);
+            let stream = own.stream.as_ref().expect("an accepted connection comes with its socket");
+            let machine = hub.app.accept(&mut kit.local, shared.listener(), here.peer, stream);
             own.core.accept(machine);
             own.core.on_open(&here, kit, port);
         }
@@ -282,8 +283,8 @@ fn begin_connect<A: Application>(
     kit: &mut Kit<A>,
     port: &mut TurnPort<'_, A>,
 ) {
-    let Some(to) = own.core.take_connect_to() else { return };
-    match socket::connect(to, &port.hub.options.socket) {
+    let Some(open) = own.core.take_connect() else { return };
+    match socket::connect(&open, &port.hub.options.socket) {
         Ok((stream, established)) => {
             own.stream = Some(stream);
             if established {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use crate::driver::control::ConnectionInfo;
 use crate::driver::core::{Core, Note, Port};
-use crate::machine::{Address, Application, Machine, Open, OpenError, OpenRefused};
+use crate::machine::{Accepted, Address, Application, Machine, Open, OpenError, OpenRefused};
 use crate::time::{Tick, Time};
 
 use super::Meter;
@@ -27,6 +27,31 @@ pub enum Reach {
     Fails(OpenError),
     /// Nothing happens, so they time out.
     Silent,
+}
+
+/// What accepted connections say about their sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct Doorway {
+    /// The address that peers reach.
+    pub local: SocketAddr,
+    /// Where they wanted to go, if that was elsewhere.
+    pub original: Option<SocketAddr>,
+}
+
+impl Default for Doorway {
+    fn default() -> Doorway {
+        Doorway { local: SocketAddr::from(([192, 0, 2, 1], 80)), original: None }
+    }
+}
+
+impl Accepted for Doorway {
+    fn local_address(&self) -> Option<SocketAddr> {
+        Some(self.local)
+    }
+
+    fn original_destination(&self) -> Option<SocketAddr> {
+        self.original
+    }
 }
 
 /// Mail on its way, or on its way back.
@@ -80,6 +105,7 @@ pub(super) struct Ground<A: Application> {
     pub(super) stats: SimStats,
     pub(super) reach: HashMap<SocketAddr, Reach>,
     pub(super) closed_listeners: Vec<u16>,
+    pub(super) doorway: Doorway,
     arriving: VecDeque<Arriving>,
     touched: VecDeque<usize>,
 }
@@ -130,6 +156,7 @@ impl<A: Application> Ground<A> {
             stats: SimStats::default(),
             reach: HashMap::new(),
             closed_listeners: Vec::new(),
+            doorway: Doorway::default(),
             arriving: VecDeque::new(),
             touched: VecDeque::new(),
             meter: Meter::default(),
@@ -364,6 +391,11 @@ impl<A: Application> Port<A> for Desk<'_, A> {
             result = machine.take().map(|machine| self.begin(open, machine));
         });
         result.expect("a meter runs what it is given, once")
+    }
+
+    fn set_peer(&mut self, peer: SocketAddr) -> bool {
+        self.ground.slot(self.me.index).info.peer = Some(peer);
+        true
     }
 
     fn publish(&mut self, note: Note) {

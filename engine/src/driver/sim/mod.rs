@@ -28,7 +28,7 @@ use crate::time::{Tick, Time};
 
 use ground::{Ground, Letter};
 
-pub use ground::Reach;
+pub use ground::{Doorway, Reach};
 pub use link::{Ending, LinkOptions};
 
 /// What a simulation is started with.
@@ -221,6 +221,11 @@ impl<A: Application> Sim<A> {
     /// Connections that arrive at `listener` from now on are reset.
     pub fn stop_accepting(&mut self, listener: u16) {
         self.ground.closed_listeners.push(listener);
+    }
+
+    /// Says what connections that are accepted from now on know about their sockets.
+    pub fn set_doorway(&mut self, doorway: Doorway) {
+        self.ground.doorway = doorway;
     }
 
     /// A peer connects to `listener`.

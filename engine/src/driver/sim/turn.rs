@@ -93,7 +93,8 @@ impl<A: Application> Sim<A> {
     fn begin(&mut self, (index, worker): (u32, usize), core: &mut Core<A>) {
         let here = self.here(index);
         let listener = self.ground.slot(index).info.listener.unwrap_or(u16::MAX);
-        let machine = self.app.accept(&mut self.kits[worker].local, listener, here.peer);
+        let doorway = self.ground.doorway;
+        let machine = self.app.accept(&mut self.kits[worker].local, listener, here.peer, &doorway);
         let accepted = machine.is_some();
         core.accept(machine);
         if accepted {
@@ -103,8 +104,8 @@ impl<A: Application> Sim<A> {
 
     /// Starts a connect, or finds out what became of it.
     fn dial(&mut self, at: (u32, usize), core: &mut Core<A>) {
-        if let Some(to) = core.take_connect_to() {
-            self.ground.slot(at.0).dial = self.ground.dial(to);
+        if let Some(open) = core.take_connect() {
+            self.ground.slot(at.0).dial = self.ground.dial(open.to);
         }
         let Dial::Until(until, reach) = self.ground.slot(at.0).dial else { return };
         if until > self.ground.now || core.end().is_some() {

@@ -208,6 +208,14 @@ impl<A: Application> Port<A> for TurnPort<'_, A> {
         self.worker.open(open, machine)
     }
 
+    fn set_peer(&mut self, peer: SocketAddr) -> bool {
+        let granted = self.worker.hub.admitted.rename(self.shared.peer().ip(), peer.ip());
+        if granted {
+            self.shared.set_peer(peer);
+        }
+        granted
+    }
+
     fn publish(&mut self, note: Note) {
         note.show(self.shared, self.now);
     }
@@ -219,8 +227,8 @@ impl<A: Application> Turn<'_, '_, A> {
         if self.core.is_new() {
             let hub = &self.port.worker.hub;
             let listener = self.port.shared.listener();
-            self.core.accept(hub.app.accept(&mut self.kit.local, listener, self.here.peer));
             let stream = accepted.take().expect("an accepted connection comes with its socket");
+            self.core.accept(hub.app.accept(&mut self.kit.local, listener, self.here.peer, &stream));
             match Socket::new(stream) {
                 Ok(socket) => *self.socket = Some(socket),
                 Err(error) => return self.lose(lost_by(&error)),
@@ -235,8 +243,8 @@ impl<A: Application> Turn<'_, '_, A> {
 
     /// Begins a connect, or looks how far it has come.
     fn connect(&mut self) {
-        if let Some(to) = self.core.take_connect_to() {
-            match open_socket(to, &self.port.worker.hub.options.socket) {
+        if let Some(open) = self.core.take_connect() {
+            match open_socket(&open, &self.port.worker.hub.options.socket) {
                 Ok(socket) => *self.socket = Some(socket),
                 Err(error) => return self.fail(&error),
             }
@@ -373,7 +381,7 @@ impl<A: Application> Turn<'_, '_, A> {
     }
 }
 
-fn open_socket(to: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
-    let (stream, _) = sys::socket::connect(to, options)?;
+fn open_socket(open: &Open, options: &SocketOptions) -> io::Result<Socket> {
+    let (stream, _) = sys::socket::connect(open, options)?;
     Socket::new(stream)
 }

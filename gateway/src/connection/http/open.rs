@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bowline_engine::machine::{Address, Context, Open};
+use bowline_engine::machine::{Address, Context};
 
 use crate::cluster::Choice;
 use crate::cluster::Place;
@@ -18,14 +18,15 @@ pub(super) fn exclusive<A: Proxy>(
     fresh: bool,
     context: &mut Context<'_, A>,
 ) -> Result<(Address, Place), Failure> {
+    let (at, source) = (usize::from(cluster), context.peer.ip());
     let Choice { place, address, .. } =
-        context.local.pools.choose_exclusive(usize::from(cluster), context.now, fresh)?;
+        context.local.pools.choose_exclusive(at, source, context.now, fresh)?;
     if let Some(address) = address {
         return Ok((address, place));
     }
-    let plan = context.local.shared.clusters[usize::from(cluster)].plan();
-    let open = Open { to: place.endpoint().address(), timeout_ms: plan.connect_timeout_ms };
-    let machine = HttpUpstream::new(Arc::clone(place.endpoint()), cluster, Arc::default(), plan);
+    let shared = &context.local.shared.clusters[at];
+    let open = shared.open(place.endpoint().address());
+    let machine = HttpUpstream::new(Arc::clone(place.endpoint()), cluster, Arc::default(), shared.plan());
     let opened = context.open(open, Box::new(machine)).map_err(|_| Failure::Overflow)?;
     Ok((opened, place))
 }

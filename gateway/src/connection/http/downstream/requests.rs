@@ -378,12 +378,18 @@ impl HttpDownstream {
             exchange.upstream = None;
         }
         let may_try = matches!(why, Failure::ConnectFailed | Failure::UpstreamLost);
-        if message.attempts < ATTEMPTS_MAX && may_try {
+        if may_try && u32::from(message.attempts) < self.attempts_max(context) {
             context.local.count(Count::Retries);
             return self.send(message, context);
         }
         context.local.keep_message(message);
         self.answer_failure(why, None, context);
+    }
+
+    /// How many connections a request may be sent to, as its cluster says.
+    fn attempts_max<A: Proxy>(&mut self, context: &Context<'_, A>) -> u32 {
+        let cluster = self.exchange().map_or(0, |exchange| usize::from(exchange.cluster));
+        context.local.shared.clusters[cluster].plan().connect_attempts
     }
 }
 
@@ -496,5 +502,3 @@ fn is_handshake(head: &HttpHead) -> bool {
 
 /// RFC 9110 section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// How often a request is tried in all.
-const ATTEMPTS_MAX: u8 = 3;

@@ -4,6 +4,8 @@
 //! effects in the order of the contract (rules 3, 5, 6, 7). It does no system call, reads no clock, and knows neither
 //! slots nor tasks, so the raw mode, the tokio mode and the simulator cannot differ in what they promise.
 
+mod frozen;
+
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
@@ -11,8 +13,8 @@ use crate::buf::{Chunk, OutputQueue, Piece, Pool, Pressure};
 use crate::driver::kit::{Batch, Kit, Random};
 use crate::driver::load::Load;
 use crate::machine::{
-    Address, Application, CloseCause, Context, Freeze, Frozen, Host, Incoming, Input, Lost, Machine, Open,
-    OpenError, OpenRefused,
+    Address, Application, CloseCause, Context, Host, Incoming, Input, Lost, Machine, Open, OpenError,
+    OpenRefused,
 };
 use crate::time::{Tick, Time};
 
@@ -102,6 +104,8 @@ pub(crate) trait Port<A: Application> {
     fn post(&mut self, to: Address, mail: A::Mail);
     /// Makes a connection.
     fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>>;
+    /// Takes `peer` for the peer of the connection; false if its source has as many as it may.
+    fn set_peer(&mut self, peer: SocketAddr) -> bool;
     /// Publishes figures.
     fn publish(&mut self, note: Note);
 }
@@ -139,6 +143,10 @@ impl<A: Application> Host<A> for CallHost<'_, A> {
         self.port.open(open, machine)
     }
 
+    fn set_peer(&mut self, peer: SocketAddr) -> bool {
+        self.port.set_peer(peer)
+    }
+
     fn copy(&mut self, bytes: &[u8]) -> Option<Piece> {
         self.batch.copy(bytes)
     }
@@ -158,7 +166,7 @@ impl<A: Application> Core<A> {
     pub(crate) fn opening(machine: Box<dyn Machine<A>>, open: &Open, now: Time) -> Core<A> {
         let load = Load {
             limit: Tick::ceil(now.after_ms(open.timeout_ms)),
-            connect_to: Some(open.to),
+            connect: Some(*open),
             ..Load::default()
         };
         Core {
@@ -192,8 +200,8 @@ impl<A: Application> Core<A> {
     }
 
     /// Where a connection that is being opened goes, until it was asked once.
-    pub(crate) fn take_connect_to(&mut self) -> Option<SocketAddr> {
-        self.load.as_mut()?.connect_to.take()
+    pub(crate) fn take_connect(&mut self) -> Option<Open> {
+        self.load.as_mut()?.connect.take()
     }
 
     /// True until the connection is established.
@@ -729,42 +737,6 @@ impl<A: Application> Core<A> {
         if let Some(mut load) = self.load.take_if(|load| load.is_empty()) {
             load.written = 0;
             kit.keep_load(load);
-        }
-    }
-
-    /// The connection as plain data (rule 9), with the unparsed tail and the unsent output.
-    pub(crate) fn freeze(&mut self) -> Freeze {
-        let Some(machine) = &self.machine else { return Freeze::NotYet { why: "the connection ends" } };
-        if self.has(CONNECTING) {
-            return Freeze::NotYet { why: "the connection is being opened" };
-        }
-        match machine.freeze() {
-            Freeze::Frozen(mut frozen) => {
-                self.freeze_buffers(&mut frozen);
-                Freeze::Frozen(frozen)
-            }
-            not_yet => not_yet,
-        }
-    }
-
-    fn freeze_buffers(&mut self, frozen: &mut Frozen) {
-        let Some(load) = &mut self.load else { return };
-        if let Some(tail) = &mut load.tail {
-            frozen.tail = tail.waiting().to_vec();
-        }
-        let mut slices = vec![IoSlice::new(&[]); load.output.len()];
-        load.output.slices(&mut slices);
-        frozen.output = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-    }
-
-    /// Puts a thawed machine in the place of the frozen one; tail and output are taken from `frozen`.
-    pub(crate) fn thaw(&mut self, machine: Box<dyn Machine<A>>, frozen: &Frozen, pool: &Pool) {
-        self.machine = Some(machine);
-        let Some(load) = &mut self.load else { return };
-        load.tail = Chunk::copy_of(pool, &frozen.tail).filter(|tail| !tail.is_empty());
-        load.output = OutputQueue::default();
-        if let Some(mut output) = Chunk::copy_of(pool, &frozen.output) {
-            load.output.push(output.take_piece(frozen.output.len()));
         }
     }
 }

@@ -1,42 +1,47 @@
 //! One side of a plain TCP tunnel. Two of them carry bytes as mail, each as far as the other's credit reaches, so a slow
 //! reader costs at most one window; each direction ends by itself.
 //!
-//! The client's side finds an endpoint, opens the server's side and reads nothing before that is connected, so a connect
-//! that failed can be tried elsewhere. It looks into no byte.
+//! The client's side finds an endpoint, opens the server's side and takes no byte before that is connected, so a connect
+//! that failed can be tried elsewhere. It looks into no byte, but for the first message of TLS where tunnels are routed by
+//! that ([`opening`]).
 
-use std::sync::Arc;
+mod frozen;
+mod opening;
 
-use bowline_engine::machine::{Address, Context, Freeze, Frozen, Incoming, Input, Machine, Open};
-use bowline_engine::machine::{OpenError, ThawError};
+use bowline_engine::machine::{Address, Context, Freeze, Incoming, Input, Machine};
 use bowline_engine::time::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Place;
 use crate::error::CloseReason;
-use crate::logging;
 use crate::mail::Mail;
 use crate::metrics::Count;
 use crate::worker::Proxy;
 use crate::worker::Worker;
 
-use super::state::{Kind, Partners, State, freeze, partner, thaw};
+use super::front::Arrived;
+use super::state::State;
+
+use opening::Opening;
 
 /// One side of a tunnel.
 ///
 /// ```text
-/// Opening ──the server's side is connected──▶ Open ──both ends seen, all written──▶ closed
-///    └──it could not be: tried elsewhere, at last reset
+/// Opening: Hello ──routed──▶ Dial ──the server's side is connected──▶ Open ──both ends seen, all written──▶ closed
+///                             └──it could not be: tried elsewhere, at last reset
 /// ```
 #[derive(Debug)]
 pub struct Tunnel {
     side: Side,
-    is_open: bool,
+    /// Until bytes may flow.
+    opening: Option<Box<Opening>>,
     /// The own peer will send no more.
     ended: bool,
     /// The partner's peer will send no more.
     partner_ended: bool,
     closed: bool,
-    attempts: u8,
+    /// The gateway drains, and that is why it must end.
+    draining: bool,
     /// The listener of a client, the cluster of a server.
     origin: u16,
     partner: Option<Address>,
@@ -49,7 +54,8 @@ pub struct Tunnel {
     /// The server's side holds room at its endpoint.
     place: Option<Place>,
     armed: Option<Time>,
-    drain_deadline: Option<Time>,
+    /// When it must have ended.
+    must_end: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,18 +66,21 @@ enum Side {
 
 impl Tunnel {
     /// The connection that `listener` accepted.
-    pub fn accepted(listener: u16) -> Tunnel {
-        Tunnel::new(Side::Client, listener, None, None)
+    pub fn accepted(listener: u16, arrived: Arrived) -> Tunnel {
+        Tunnel {
+            opening: Some(Box::new(Opening::of(arrived))),
+            ..Tunnel::new(Side::Client, listener, None, None)
+        }
     }
 
     fn new(side: Side, origin: u16, partner: Option<Address>, place: Option<Place>) -> Tunnel {
         Tunnel {
             side,
-            is_open: false,
+            opening: None,
             ended: false,
             partner_ended: false,
             closed: false,
-            attempts: 0,
+            draining: false,
             origin,
             partner,
             credit_bytes: 0,
@@ -79,7 +88,7 @@ impl Tunnel {
             unwritten_bytes: 0,
             place,
             armed: None,
-            drain_deadline: None,
+            must_end: None,
         }
     }
 
@@ -92,8 +101,7 @@ impl Tunnel {
         let mut tunnel = Tunnel::new(Side::Client, listener, Some(server), None);
         context.local.count(Count::Tunnels);
         tunnel.begin_switched(context);
-        let idle_ms = context.local.shared.plan.timeouts.idle_ms;
-        tunnel.arm(context.now.after_ms(idle_ms), context);
+        tunnel.arm_times(context);
         tunnel
     }
 
@@ -120,66 +128,29 @@ impl Tunnel {
         }
     }
 
-    fn on_opened<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        context.watch_output(true);
-        let shared = Arc::clone(&context.local.shared);
-        if self.side == Side::Server {
-            if let Some(place) = &mut self.place {
-                place.endpoint().note_connected();
-                place.keep_bytes(0);
-            }
-            let name = &shared.clusters[usize::from(self.origin)].plan().name;
-            logging::connection_opened(context.me.as_u64(), context.peer, name);
-            context.local.count(Count::UpstreamConnectionsOpened);
-            self.begin(context);
-            return self.tell(Mail::TunnelOpened, context);
-        }
-        let name = shared.listener(self.origin).map_or("", |listener| &listener.name);
-        logging::connection_opened(context.me.as_u64(), context.peer, name);
-        context.set_state(State::Opening as u8);
-        context.set_reading(false);
-        self.arm(context.now.after_ms(shared.plan.timeouts.idle_ms), context);
-        if let Some(deadline) = shared.drain_deadline() {
-            self.begin_drain(deadline, context);
-        }
-        self.dial(CloseReason::NoEndpoint, context);
-    }
-
-    /// Opens the server's side, or ends for `why` if there is no way.
-    fn dial<A: Proxy>(&mut self, why: CloseReason, context: &mut Context<'_, A>) {
-        let shared = Arc::clone(&context.local.shared);
-        let Some(target) = shared.targets.default_of(self.origin) else {
-            return self.reset(CloseReason::NoRoute, context);
-        };
-        let chosen = context.local.pools.choose_endpoint(usize::from(target.cluster), context.now, 0);
-        let Ok(place) = chosen else { return self.reset(why, context) };
-        let timeout_ms = shared.clusters[usize::from(target.cluster)].plan().connect_timeout_ms;
-        let open = Open { to: place.endpoint().address(), timeout_ms };
-        let server = Tunnel::new(Side::Server, target.cluster, Some(context.me), Some(place));
-        match context.open(open, Box::new(server)) {
-            Ok(partner) => self.partner = Some(partner),
-            Err(_) => self.reset(CloseReason::LimitConnections, context),
+    /// The client's side keeps both times: without a byte, and in all.
+    fn arm_times<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let timeouts = context.local.shared.plan.timeouts;
+        self.arm(context.now.after_ms(timeouts.idle_ms), context);
+        if let Some(ms) = timeouts.tunnel_ms_max {
+            let due = context.now.after_ms(ms);
+            // A drain that began before may end it sooner.
+            self.must_end = Some(self.must_end.map_or(due, |before| before.min(due)));
+            self.arm(due, context);
         }
     }
 
     /// Bytes may flow from now on.
     fn begin<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        self.is_open = true;
+        self.opening = None;
         self.credit_bytes = window_bytes(context.local);
         context.set_state(State::Active as u8);
     }
 
-    fn on_failed<A: Proxy>(&mut self, error: OpenError, context: &mut Context<'_, A>) {
-        self.closed = true;
-        context.local.count(Count::UpstreamConnectFailures);
-        if let Some(place) = self.place.take().filter(|_| error != OpenError::Exhausted) {
-            let random = context.random();
-            place.endpoint().note_unreachable(context.now, random);
-        }
-        self.tell(Mail::TunnelFailed { timed_out: error == OpenError::TimedOut }, context);
-    }
-
     fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
+        if self.opening.is_some() {
+            return self.on_hello(incoming, context);
+        }
         let taken = incoming.len().min(self.credit_bytes as usize);
         if taken > 0 {
             let piece = incoming.take(taken);
@@ -202,8 +173,12 @@ impl Tunnel {
                 context.local.count(Count::Tunnels);
                 self.begin(context);
                 context.set_reading(true);
+                if self.ended {
+                    self.tell(Mail::End, context);
+                    self.arm_half_closed(context);
+                }
             }
-            Mail::TunnelFailed { timed_out } => self.on_partner_failed(timed_out, context),
+            Mail::TunnelFailed { why } => self.on_partner_failed(why, context),
             Mail::Data { piece } => {
                 let written = match self.side {
                     Side::Client => Count::DownstreamWrittenBytes,
@@ -233,20 +208,10 @@ impl Tunnel {
         }
     }
 
-    fn on_partner_failed<A: Proxy>(&mut self, timed_out: bool, context: &mut Context<'_, A>) {
-        self.partner = None;
-        self.attempts += 1;
-        let why = if timed_out { CloseReason::ConnectTimeout } else { CloseReason::ConnectFailed };
-        if self.attempts < ATTEMPTS_MAX {
-            context.local.count(Count::Retries);
-            return self.dial(why, context);
-        }
-        self.reset(why, context);
-    }
-
     fn on_flushed<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
         let written = u32::try_from(written).unwrap_or(u32::MAX);
         self.unwritten_bytes = self.unwritten_bytes.saturating_sub(written);
+        // The header that went first is given back too: credit never exceeds the window, so that is once, and not much.
         self.owed_bytes = self.owed_bytes.saturating_add(written);
         context.mark_active();
         if (queued == 0 || self.owed_bytes >= window_bytes(context.local) / 4) && !self.partner_ended {
@@ -256,6 +221,9 @@ impl Tunnel {
     }
 
     fn on_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        if self.opening.is_some() {
+            return self.on_early_end(context);
+        }
         self.ended = true;
         self.tell(Mail::End, context);
         self.arm_half_closed(context);
@@ -264,31 +232,41 @@ impl Tunnel {
     /// A direction that is left alone has a time of its own.
     fn arm_half_closed<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         if self.side == Side::Client {
-            let half_closed_ms = context.local.shared.plan.timeouts.half_closed_ms;
-            self.arm(context.now.after_ms(half_closed_ms), context);
+            let limit_ms = self.silence_ms(context.local);
+            self.arm(context.now.after_ms(limit_ms), context);
+        }
+    }
+
+    /// How long nothing may pass.
+    fn silence_ms(&self, local: &Worker) -> u64 {
+        let timeouts = &local.shared.plan.timeouts;
+        match (self.ended, self.partner_ended) {
+            (false, false) => timeouts.idle_ms,
+            (true, false) => timeouts.client_fin_ms,
+            (false, true) => timeouts.server_fin_ms,
+            (true, true) => timeouts.client_fin_ms.min(timeouts.server_fin_ms),
         }
     }
 
     fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.armed = None;
-        if self.drain_deadline.is_some_and(|deadline| deadline <= context.now) {
+        if self.must_end.is_some_and(|deadline| deadline <= context.now) {
+            let why = if self.draining { CloseReason::DrainDeadline } else { CloseReason::TunnelExpired };
             self.tell(Mail::PartnerGone, context);
-            return self.close(CloseReason::DrainDeadline, context);
+            return self.close(why, context);
         }
-        if self.side == Side::Client {
+        self.judge_hello(context);
+        if self.side == Side::Client && !self.closed {
             self.judge_idle(context);
         }
-        if let Some(deadline) = self.drain_deadline.filter(|_| !self.closed) {
+        if let Some(deadline) = self.must_end.filter(|_| !self.closed) {
             self.arm(deadline, context);
         }
     }
 
     /// The client's side keeps the time of both: what comes from the server is activity here too.
     fn judge_idle<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let timeouts = &context.local.shared.plan.timeouts;
-        let half_closed = self.ended || self.partner_ended;
-        let limit_ms = if half_closed { timeouts.half_closed_ms } else { timeouts.idle_ms };
-        let due = context.last_active.after_ms(limit_ms);
+        let due = context.last_active.after_ms(self.silence_ms(context.local));
         if due <= context.now {
             self.tell(Mail::PartnerGone, context);
             return self.close(CloseReason::IdleTimeout, context);
@@ -298,7 +276,9 @@ impl Tunnel {
 
     /// Is to end by `deadline`: a tunnel has no quiet point that this side could know.
     fn begin_drain<A: Proxy>(&mut self, deadline: Time, context: &mut Context<'_, A>) {
-        self.drain_deadline = Some(deadline);
+        if self.must_end.is_none_or(|before| deadline < before) {
+            (self.must_end, self.draining) = (Some(deadline), true);
+        }
         self.arm(deadline, context);
     }
 
@@ -333,9 +313,6 @@ impl Tunnel {
     }
 }
 
-/// How often a connect is tried in all.
-const ATTEMPTS_MAX: u8 = 3;
-
 /// Bytes in flight in one direction.
 fn window_bytes(local: &Worker) -> u32 {
     u32::try_from(local.shared.plan.limits.tunnel_credit_bytes).unwrap_or(u32::MAX).max(1)
@@ -365,64 +342,8 @@ impl<A: Proxy> Machine<A> for Tunnel {
     }
 
     fn freeze(&self) -> Freeze {
-        if !self.is_open || self.closed {
-            return Freeze::NotYet { why: "the tunnel is being opened or closed" };
-        }
-        let mut partners = Partners::default();
-        let place = self.place.as_ref();
-        let state = FrozenTunnel {
-            side: self.side,
-            ended: self.ended,
-            partner_ended: self.partner_ended,
-            origin: self.origin,
-            partner: self.partner.map(|partner| partners.position(partner)),
-            bytes: [self.credit_bytes, self.owed_bytes, self.unwritten_bytes],
-            endpoint: place.map(|place| (place.endpoint().address(), place.requests(), place.bytes())),
-            armed_ms: self.armed.map(Time::as_ms),
-            drain_deadline_ms: self.drain_deadline.map(Time::as_ms),
-        };
-        freeze(Kind::Tunnel, &state, partners.0)
+        self.frozen()
     }
 }
 
-/// The state of a frozen side; the partner by position.
-#[derive(Serialize, Deserialize)]
-struct FrozenTunnel {
-    side: Side,
-    ended: bool,
-    partner_ended: bool,
-    origin: u16,
-    partner: Option<u32>,
-    bytes: [u32; 3],
-    endpoint: Option<(std::net::SocketAddr, u32, u32)>,
-    armed_ms: Option<u64>,
-    drain_deadline_ms: Option<u64>,
-}
-
-impl Tunnel {
-    /// The side that `frozen` describes.
-    pub fn thaw(local: &Worker, frozen: &Frozen) -> Result<Tunnel, ThawError> {
-        let state: FrozenTunnel = thaw(frozen)?;
-        let other = state.partner.map(|position| partner(frozen, position)).transpose()?;
-        let place = match state.endpoint {
-            None => None,
-            Some((address, requests, bytes)) => {
-                let cluster = local.shared.clusters.get(usize::from(state.origin));
-                let cluster = cluster.ok_or_else(|| ThawError("its cluster is not configured".to_owned()))?;
-                Some(Place::again(cluster.endpoint_at(address), requests, bytes))
-            }
-        };
-        let [credit_bytes, owed_bytes, unwritten_bytes] = state.bytes;
-        Ok(Tunnel {
-            is_open: true,
-            ended: state.ended,
-            partner_ended: state.partner_ended,
-            credit_bytes,
-            owed_bytes,
-            unwritten_bytes,
-            armed: state.armed_ms.map(Time::from_ms),
-            drain_deadline: state.drain_deadline_ms.map(Time::from_ms),
-            ..Tunnel::new(state.side, state.origin, other, place)
-        })
-    }
-}
+const _: () = assert!(size_of::<Tunnel>() <= 96, "an idle side of a tunnel fits the memory rule");
