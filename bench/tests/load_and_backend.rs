@@ -129,6 +129,71 @@ fn an_open_loop_sends_what_its_rate_says() {
 }
 
 #[test]
+fn http_and_websocket_lose_nothing_in_both_loops() {
+    for protocol in
+        [&["--protocol", "http"][..], &["--protocol", "http", "--get"], &["--protocol", "websocket"]]
+    {
+        for order in [
+            &["--in-flight", "1"][..],
+            &["--in-flight", "7", "--bytes", "100000"],
+            &["--rate", "2000", "--bytes", "60"],
+        ] {
+            let backend = Backend::start(&[]);
+            let flags = [&["--connections", "20"], protocol, order].concat();
+            let (output, report) = load(&backend.address, &flags);
+            assert_right(&output, &report);
+            assert!(report["latency"]["count"].as_u64() > Some(100), "{flags:?}: {report}");
+            let counts = backend.end();
+            assert_eq!(counts["requests"], report["tally"]["answered"], "{flags:?}");
+            let upgrades = if protocol.contains(&"websocket") { 20 } else { 0 };
+            assert_eq!((&counts["upgrades"], &counts["faults"]), (&upgrades.into(), &0.into()), "{flags:?}");
+        }
+    }
+}
+
+#[test]
+fn a_handshake_for_another_key_opens_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound").to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // That of the standard's example.
+            let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+            let _ = stream.read(&mut [0; 4_096]);
+            let welcome = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            let _ = stream.write_all(welcome.as_bytes());
+            let _ = stream.read(&mut [0; 4_096]);
+        }
+    });
+    let output = Command::new(PROGRAM)
+        .args(["load", "--to", &address, "--connections", "2", "--protocol", "websocket"])
+        .output()
+        .expect("the program was built");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no connection to"), "{output:?}");
+}
+
+#[test]
+fn flags_of_one_protocol_are_refused_for_another() {
+    for (flags, says) in [
+        (&["--protocol", "http", "--v2"][..], "--v2"),
+        (&["--protocol", "websocket", "--heartbeats"], "--heartbeats"),
+        (&["--get"], "--protocol http"),
+        (&["--protocol", "http", "--heartbeat-every", "1"], "--heartbeat-every"),
+    ] {
+        let output = Command::new(PROGRAM)
+            .args(["load", "--to", "127.0.0.1:1", "--connections", "1"])
+            .args(flags)
+            .output()
+            .expect("the program was built");
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(says), "{flags:?}: {output:?}");
+    }
+}
+
+#[test]
 fn a_delay_of_the_backend_shows_in_the_latency() {
     let backend = Backend::start(&["--delay-ms", "20"]);
     let (output, report) = load(&backend.address, &["--connections", "20", "--rate", "1000"]);
