@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use slab::Slab;
+
 use super::Connection;
 use super::QUEUED_BYTES_MAX;
 use super::Thread;
@@ -43,8 +45,8 @@ impl Thread {
 
     /// The upstream connection that has the client's unanswered requests, or one that nobody has.
     fn lend(&mut self, client: &Arc<Connection>, count: usize) -> Result<Arc<Connection>, Trouble> {
-        let lent = lock(&client.output).lender.and_then(|token| self.relay.find(token));
-        if let Some(upstream) = lent {
+        let lender = lock(&client.output).lender.and_then(|token| self.relay.find(token));
+        if let Some(upstream) = lender {
             let loan = &mut lock(&upstream.output).loan;
             if loan.client == client.token && loan.open > 0 {
                 loan.open += count;
@@ -53,7 +55,7 @@ impl Thread {
         }
         let upstream = match self.pool.pop() {
             Some(upstream) => upstream,
-            None => self.relay.seat_upstream(lookout::dial(&self.options)?, self.index)?,
+            None => self.relay.seat(lookout::dial(&self.options)?, self.index, Some(Slab::new()))?,
         };
         lock(&upstream.output).loan = Loan { client: client.token, open: count };
         lock(&client.output).lender = Some(upstream.token);
@@ -63,18 +65,17 @@ impl Thread {
     /// Queues whole answers where their requests came from; the last one frees the connection for others.
     pub(super) fn pass_http_answers(&mut self, upstream: &Arc<Connection>, bytes: &[u8]) -> Option<usize> {
         let (used, count) = whole(bytes)?;
+        // Held to the end: the client's next request finds the loan over only when these answers are queued.
         let mut from = lock(&upstream.output);
-        let client = self.relay.find(from.loan.client);
         from.loan.open = from.loan.open.checked_sub(count)?;
-        if count > 0 && from.loan.open == 0 {
-            self.pool.push(upstream.clone());
-        }
-        drop(from);
-        // Nobody waits any more when it has closed.
-        if let (Some(client), true) = (client, used > 0) {
+        // Nobody waits any more when the client has closed.
+        if let (Some(client), true) = (self.relay.find(from.loan.client), count > 0) {
             let mut out = lock(&client.output);
             out.bytes.extend_from_slice(&bytes[..used]);
             self.note_dirty(&client, &mut out);
+        }
+        if count > 0 && from.loan.open == 0 {
+            self.pool.push(upstream.clone());
         }
         Some(used)
     }
