@@ -7,7 +7,7 @@
 set -u
 cd "$(dirname "$0")/.."
 cargo build --release --package bowline-gateway --package bowline-bench || exit 1
-names=${BOWLINE_PEERS:-nginx haproxy envoy traefik sozu mosn}
+names=${BOWLINE_PEERS:-nginx haproxy h2o envoy traefik sozu mosn}
 peers=
 for name in $names; do
     case $name in

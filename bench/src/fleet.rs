@@ -20,7 +20,7 @@ use mio::net::TcpStream;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::Domain;
-use socket2::Protocol;
+
 use socket2::Socket;
 use socket2::Type;
 
@@ -37,6 +37,7 @@ use crate::trouble::Trouble;
 use crate::verify::Verifier;
 use crate::websocket;
 use crate::wire::Inbox;
+use crate::wire::Protocol;
 use crate::wire::Shape;
 use crate::wire::Step;
 
@@ -211,7 +212,8 @@ impl Fleet {
     }
 
     fn connecting_stream(&self, index: usize) -> io::Result<TcpStream> {
-        let socket = Socket::new(Domain::for_address(self.options.to), Type::STREAM, Some(Protocol::TCP))?;
+        let socket =
+            Socket::new(Domain::for_address(self.options.to), Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if !self.options.sources.is_empty() {
@@ -228,7 +230,11 @@ impl Fleet {
 
     /// Sends one request on every connection and waits for all answers, or for `deadline_ns`.
     pub fn once_each(&mut self, deadline_ns: u64) -> Result<(), Trouble> {
-        let mut pace = Pace::Each { next: 0, in_flight_max: EACH_IN_FLIGHT_MAX };
+        let in_flight_max = match self.verifier.shape().protocol() {
+            Protocol::Http => EACH_HTTP_IN_FLIGHT_MAX,
+            Protocol::Bolt | Protocol::Websocket => EACH_IN_FLIGHT_MAX,
+        };
+        let mut pace = Pace::Each { next: 0, in_flight_max };
         self.keep(&mut pace, deadline_ns)
     }
 
@@ -560,6 +566,8 @@ const OUT_BYTES_KEPT: usize = 128 << 10;
 const UNWRITTEN_BYTES_MAX: usize = 256 << 20;
 const OPENING_MAX: usize = 128;
 const EACH_IN_FLIGHT_MAX: usize = 256;
+/// Each may leave an upstream connection in a pool, whose memory is no client's.
+const EACH_HTTP_IN_FLIGHT_MAX: usize = 32;
 const CONNECT_NS_MAX: u64 = 60_000_000_000;
 const LINGER_NS: u64 = 50_000_000;
 /// A net below the alarm, should an expiry be missed.

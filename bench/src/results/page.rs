@@ -14,7 +14,6 @@ use crate::results::picture;
 use crate::results::picture::Axes;
 use crate::results::picture::Line;
 use crate::results::published;
-use crate::scenario::peer;
 use crate::scenario::peer::Peer;
 use crate::stats::Spread;
 use crate::trouble::Trouble;
@@ -278,9 +277,6 @@ fn absent(figures: &Figures) -> String {
     for name in Peer::names().into_iter().filter(|name| !measured(name)) {
         let why = skipped(name).map_or("it was not asked for: --peer", |skipped| &skipped.why);
         let _ = writeln!(text, "- {name}: {}", commands::portable(why));
-    }
-    for (name, why) in peer::ABSENT {
-        let _ = writeln!(text, "- {name}: {why}");
     }
     format!("## Proxies without a figure here\n\n{text}\n")
 }

@@ -22,6 +22,7 @@ use crate::scenario::programs::Gateway;
 use crate::scenario::programs::Running;
 use crate::trouble::Trouble;
 use crate::verify::Tally;
+use crate::wire::Protocol;
 use crate::wire::Shape;
 use crate::wire::ShapeOptions;
 
@@ -296,7 +297,9 @@ fn baseline(options: &MemoryRecipe, running: Running) -> Result<Baseline, Troubl
     fleet.drain(options.grace)?;
     let tally = fleet.verifier.tally.clone();
     drop(fleet);
-    wait_for_descriptors(running.pid(), descriptors_fresh)?;
+    // Each client's requests may have left an upstream connection in a pool, as in the measured process.
+    let pooled = if options.shape.protocol == Protocol::Http { options.warm_connections } else { 0 };
+    wait_for_descriptors(running.pid(), descriptors_fresh + pooled)?;
     let memory = settled(running.pid())?;
     running.stop()?;
     let ok = tally.broken() == 0 && tally.answered == options.connections as u64;

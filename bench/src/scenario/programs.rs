@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::spawn::Spawned;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 
 /// The gateway under test.
 #[derive(Clone, Debug)]
@@ -37,8 +38,8 @@ impl Running {
     }
 
     /// A program that was told where to listen and says nothing.
-    pub fn silent(mut process: Spawned, address: SocketAddr) -> Result<Self, Trouble> {
-        process.wait_until_answers(address)?;
+    pub fn silent(mut process: Spawned, address: SocketAddr, protocol: Protocol) -> Result<Self, Trouble> {
+        process.wait_until_answers(address, protocol)?;
         Ok(Self { process, address, admin: None })
     }
 
