@@ -81,7 +81,7 @@ impl Peer {
             ("@UPSTREAM_PORT@", upstream.port().to_string()),
             ("@FOLDER@", folder.display().to_string()),
             ("@CONNECTIONS@", connections.to_string()),
-            ("@DESCRIPTORS@", (2 * connections + DESCRIPTORS_SPARE).to_string()),
+            ("@DESCRIPTORS@", descriptors_per_worker(protocol, connections).to_string()),
             ("@NETPOLL@", netpoll.to_string()),
         ];
         let fill =
@@ -153,6 +153,16 @@ impl Peer {
     }
 }
 
+/// What one of two workers needs when the kernel spreads connections over them: half, and as much again as it may be off by.
+fn descriptors_per_worker(protocol: Protocol, connections: usize) -> usize {
+    match protocol {
+        // One for each client, and a pool to the backend.
+        Protocol::Http => connections * 5 / 8 + HTTP_POOL + DESCRIPTORS_SPARE,
+        // Two for each client.
+        Protocol::Bolt | Protocol::Websocket => connections * 2 * 5 / 8 + DESCRIPTORS_SPARE,
+    }
+}
+
 /// Name and text of a file.
 type Template = (&'static str, &'static str);
 
@@ -166,6 +176,8 @@ const BY_NAME: [(&str, &[Peer]); 7] = [
     ("mosn", &[Peer::MosnGoroutine, Peer::MosnNetpoll]),
 ];
 const DESCRIPTORS_SPARE: usize = 64;
+/// As nginx-http.conf says.
+const HTTP_POOL: usize = 512;
 
 #[cfg(test)]
 mod tests {
