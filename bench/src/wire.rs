@@ -31,6 +31,16 @@ pub enum Protocol {
     Websocket,
 }
 
+impl Protocol {
+    /// How a gateway is told where it is spoken; a WebSocket begins as HTTP.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Bolt => "bolt",
+            Self::Http | Self::Websocket => "http",
+        }
+    }
+}
+
 /// What all requests of a run have in common.
 #[derive(Debug)]
 pub struct Shape {

@@ -318,7 +318,7 @@ const fn default_rounds_max() -> usize {
     ROUNDS_MAX
 }
 
-/// With the scenarios' own, what makes all of them fit into an hour.
+/// With the scenarios' own, what makes all of them fit into 75 minutes.
 const fn default_warmup_seconds() -> f64 {
     1.0
 }

@@ -199,7 +199,7 @@ pub fn memory(bench: &Path, options: &MemoryOptions) -> Result<MemoryReport, Tro
     measure(bench, &recipe, &mut |upstream, size| {
         let flags = ["--max-connections", &limit];
         let flags = if size == ProcessSize::Few { &flags[..] } else { &[] };
-        programs::gateway(bench, &options.gateway, &options.engine, upstream, flags)
+        programs::gateway(bench, &options.gateway, &options.engine, options.shape.protocol, upstream, flags)
     })
 }
 

@@ -157,12 +157,7 @@ impl Target {
     fn start_one(&self, options: &StartOptions<'_>, at: Option<SocketAddr>) -> Result<Running, Trouble> {
         match &self.kind {
             Kind::Gateway { engine, tunnels, flags } => {
-                let protocol = match (tunnels, options.protocol) {
-                    (true, _) => "tcp",
-                    (false, Protocol::Bolt) => "bolt",
-                    // A WebSocket begins as HTTP.
-                    (false, Protocol::Http | Protocol::Websocket) => "http",
-                };
+                let protocol = if *tunnels { "tcp" } else { options.protocol.scheme() };
                 let program = options.gateway.ok_or_else(|| {
                     Trouble::Asked(format!("{}: say where the gateway's program is: --gateway", self.name))
                 })?;
