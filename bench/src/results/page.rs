@@ -283,7 +283,7 @@ fn absent(figures: &Figures) -> String {
 
 /// How a reader gets figures of his own.
 const REPEAT: &str = "## How to repeat\n\n    scripts/bench.sh\n\n\
-    builds, fetches the peers, runs every scenario (about an hour on two processors with nothing else to do) and writes the \
+    builds, fetches the peers, runs every scenario (about 75 minutes on two processors with nothing else to do) and writes the \
     report; `scripts/bench.sh --resume` goes on after it was cut off. This page is then made by\n\n    \
     target/release/bowline-bench report bench-results --to bench\n\n\
     `bench/README.md` says how each figure is taken.\n\n";
