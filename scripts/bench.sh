@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole suite in about an hour on two processors: every scenario on both modes, the bare relays and the peers that can
+# The whole suite in about 75 minutes on two processors: every scenario on both modes, the bare relays and the peers that can
 # be had, then the report. Flags are passed on to `bowline-bench run`: --resume goes on after it was cut off, --rounds 7
 # --duration 10 takes three times as long and spreads less. Use a machine with nothing else to do.
 # Results: bench-results/report.md, bench-results/pictures/, and the raw ones in bench-results/results.jsonl.
@@ -7,7 +7,7 @@
 set -u
 cd "$(dirname "$0")/.."
 cargo build --release --package bowline-gateway --package bowline-bench || exit 1
-names=${BOWLINE_PEERS:-nginx haproxy envoy traefik sozu mosn}
+names=${BOWLINE_PEERS:-nginx haproxy h2o envoy traefik sozu mosn}
 peers=
 for name in $names; do
     case $name in

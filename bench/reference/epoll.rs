@@ -2,6 +2,8 @@
 //! collected over a batch, surplus stolen by a thread that is idle. Locks instead of the gateway's schedule word: they are
 //! hardly ever contended, since oneshot gives a socket to one thread. It ends when an upstream connection is lost.
 
+mod http;
+
 use std::collections::VecDeque;
 use std::io;
 use std::io::Read;
@@ -40,6 +42,9 @@ use super::lookout::Bell;
 use super::lookout::Lookout;
 use crate::host;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
+
+use http::Loan;
 
 /// Relays until a signal, the end of its time or a lost upstream connection. `announce` is told where it listens.
 pub fn run(options: &RelayOptions, announce: impl FnOnce(SocketAddr)) -> Result<(), Trouble> {
@@ -56,7 +61,7 @@ pub fn run(options: &RelayOptions, announce: impl FnOnce(SocketAddr)) -> Result<
     let mut listener = Some(listener);
     for (index, queue) in queues.into_iter().enumerate() {
         let upstream = relay.seat(lookout::dial(options)?, index, Some(Slab::new()))?;
-        let thread = Thread::new(relay.clone(), index, queue, listener.take(), upstream);
+        let thread = Thread::new(relay.clone(), index, queue, listener.take(), upstream, *options);
         let bell: Bell = lookout.bell();
         thread::spawn(move || {
             if let Err(trouble) = thread.run() {
@@ -108,6 +113,10 @@ struct Output {
     /// Stands in some thread's list of what to flush.
     dirty: bool,
     waiting: Slab<Waiting>,
+    /// HTTP: whom an upstream connection works for.
+    loan: Loan,
+    /// HTTP: the upstream connection that last worked for this client.
+    lender: Option<u64>,
 }
 
 /// The request that an answer belongs to.
@@ -148,7 +157,15 @@ impl Relay {
         let token = u64::from(self.serial.fetch_add(1, Ordering::Relaxed)) << 32 | fd as u64;
         let is_upstream = waiting.is_some();
         let waiting = waiting.unwrap_or_default();
-        let output = Output { bytes: Vec::new(), written: 0, closed: false, dirty: false, waiting };
+        let output = Output {
+            bytes: Vec::new(),
+            written: 0,
+            closed: false,
+            dirty: false,
+            waiting,
+            loan: Loan::default(),
+            lender: None,
+        };
         let connection = Arc::new(Connection {
             stream,
             token,
@@ -193,6 +210,9 @@ struct Thread {
     queue: Worker<Ready>,
     listener: Option<TcpListener>,
     upstream: Arc<Connection>,
+    /// HTTP: upstream connections that nobody uses, the last one used first.
+    pool: Vec<Arc<Connection>>,
+    options: RelayOptions,
     accepted: usize,
     buffer: Vec<u8>,
     /// Ran in this batch: armed at its end.
@@ -208,13 +228,16 @@ impl Thread {
         queue: Worker<Ready>,
         listener: Option<TcpListener>,
         upstream: Arc<Connection>,
+        options: RelayOptions,
     ) -> Self {
         Self {
             relay,
             index,
             queue,
             listener,
+            pool: vec![upstream.clone()],
             upstream,
+            options,
             accepted: 0,
             buffer: vec![0; READ_BYTES],
             held: Vec::new(),
@@ -346,7 +369,7 @@ impl Thread {
             Ok(0) => false,
             Ok(count) => {
                 let bytes = &buffer[..kept + count];
-                let used = self.pass(connection, bytes);
+                let used = self.pass(connection, bytes)?;
                 if let Some(used) = used {
                     partial.clear();
                     partial.extend_from_slice(&bytes[used..]);
@@ -362,12 +385,13 @@ impl Thread {
         Ok(alive)
     }
 
-    fn pass(&mut self, connection: &Arc<Connection>, bytes: &[u8]) -> Option<usize> {
-        if connection.is_upstream {
-            self.pass_answers(connection, bytes)
-        } else {
-            self.pass_requests(connection, bytes)
-        }
+    fn pass(&mut self, connection: &Arc<Connection>, bytes: &[u8]) -> Result<Option<usize>, Trouble> {
+        Ok(match (self.options.protocol, connection.is_upstream) {
+            (Protocol::Http, true) => self.pass_http_answers(connection, bytes),
+            (Protocol::Http, false) => self.pass_http_requests(connection, bytes)?,
+            (_, true) => self.pass_answers(connection, bytes),
+            (_, false) => self.pass_requests(connection, bytes),
+        })
     }
 
     /// Queues whole requests on this thread's upstream connection; says how many bytes they took, nothing for what is no Bolt.

@@ -2,6 +2,8 @@
 //! multi-thread runtime. A task per client reads and queues on a shared upstream connection, whose own two tasks write what
 //! was queued meanwhile and bring answers back. No channel and no allocation per request. It ends when an upstream is lost.
 
+mod http;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +35,9 @@ use super::lookout::Bell;
 use super::lookout::Lookout;
 use crate::host;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
+
+use http::Pool;
 
 /// Which shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -56,8 +61,8 @@ pub fn run(
     let streams =
         (0..options.threads).map(|_| lookout::dial(options)).collect::<Result<Vec<_>, Trouble>>()?;
     match runtime {
-        Runtime::CurrentThread => current_thread(listener, streams, &lookout.bell()),
-        Runtime::MultiThread => multi_thread(listener, streams, &lookout.bell()),
+        Runtime::CurrentThread => current_thread(options, listener, streams, &lookout.bell()),
+        Runtime::MultiThread => multi_thread(options, listener, streams, &lookout.bell()),
     }?;
     announce(address);
     lookout.wait(options.duration)
@@ -65,6 +70,7 @@ pub fn run(
 
 /// One runtime per upstream connection; the first accepts and deals clients out in turn.
 fn current_thread(
+    options: &RelayOptions,
     listener: std::net::TcpListener,
     streams: Vec<std::net::TcpStream>,
     bell: &Bell,
@@ -74,16 +80,16 @@ fn current_thread(
     for (stream, mut hand) in streams.into_iter().zip(hands) {
         let runtime = Builder::new_current_thread().enable_io().build();
         let runtime = runtime.map_err(Trouble::doing("starting a runtime"))?;
-        let (bell, listener, dealers) = (bell.clone(), listener.take(), dealers.clone());
+        let (options, bell, listener, dealers) = (*options, bell.clone(), listener.take(), dealers.clone());
         thread::spawn(move || {
             let rings = bell.clone();
             let ended = runtime.block_on(async move {
-                let upstream = Upstream::open(stream, false, &bell)?;
+                let way = Way::open(stream, &options, false, &bell)?;
                 if let Some(listener) = listener {
                     tokio::spawn(or_ring(bell, accept(listener, Deal::Hands(dealers))));
                 }
                 while let Some(stream) = hand.recv().await {
-                    serve(stream, &upstream)?;
+                    way.serve(stream)?;
                 }
                 Ok(())
             });
@@ -97,20 +103,21 @@ fn current_thread(
 
 /// One runtime with as many threads as there are upstream connections.
 fn multi_thread(
+    options: &RelayOptions,
     listener: std::net::TcpListener,
     streams: Vec<std::net::TcpStream>,
     bell: &Bell,
 ) -> Result<(), Trouble> {
     let runtime = Builder::new_multi_thread().worker_threads(streams.len()).enable_io().build();
     let runtime = runtime.map_err(Trouble::doing("starting a runtime"))?;
-    let bell = bell.clone();
+    let (options, bell) = (*options, bell.clone());
     thread::spawn(move || {
         let rings = bell.clone();
         let ended = runtime.block_on(async move {
-            let upstreams = streams.into_iter().map(|stream| Upstream::open(stream, true, &bell));
-            let upstreams = upstreams.collect::<Result<Vec<_>, Trouble>>()?;
+            let ways = streams.into_iter().map(|stream| Way::open(stream, &options, true, &bell));
+            let ways = ways.collect::<Result<Vec<_>, Trouble>>()?;
             // In a task, since the thread that blocks here is none of the workers.
-            let accepting = tokio::spawn(accept(listener, Deal::Tasks(upstreams))).await;
+            let accepting = tokio::spawn(accept(listener, Deal::Tasks(ways))).await;
             accepting.unwrap_or_else(|error| Err(Trouble::Broken(error.to_string())))
         });
         if let Err(trouble) = ended {
@@ -120,12 +127,41 @@ fn multi_thread(
     Ok(())
 }
 
+/// The way of requests to the backend.
+enum Way {
+    /// One connection for all.
+    Bolt(Arc<Upstream>),
+    /// One for each request in flight.
+    Http(Arc<Pool>),
+}
+
+impl Way {
+    fn open(
+        stream: std::net::TcpStream,
+        options: &RelayOptions,
+        yields: bool,
+        bell: &Bell,
+    ) -> Result<Self, Trouble> {
+        Ok(match options.protocol {
+            Protocol::Http => Self::Http(Pool::open(stream, *options, bell)?),
+            _ => Self::Bolt(Upstream::open(stream, yields, bell)?),
+        })
+    }
+
+    fn serve(&self, stream: std::net::TcpStream) -> Result<(), Trouble> {
+        match self {
+            Self::Bolt(upstream) => serve(stream, upstream),
+            Self::Http(pool) => http::serve(stream, pool),
+        }
+    }
+}
+
 /// Where accepted clients go, in turn.
 enum Deal {
     /// To other runtimes.
     Hands(Vec<mpsc::UnboundedSender<std::net::TcpStream>>),
     /// To tasks of this one.
-    Tasks(Vec<Arc<Upstream>>),
+    Tasks(Vec<Way>),
 }
 
 async fn accept(listener: std::net::TcpListener, deal: Deal) -> Result<(), Trouble> {
@@ -144,7 +180,7 @@ async fn accept(listener: std::net::TcpListener, deal: Deal) -> Result<(), Troub
                 let dealt = hands[turn % hands.len()].send(stream);
                 dealt.map_err(|_| Trouble::Broken("a runtime has ended".into()))?;
             }
-            Deal::Tasks(upstreams) => serve(stream, &upstreams[turn % upstreams.len()])?,
+            Deal::Tasks(ways) => ways[turn % ways.len()].serve(stream)?,
         }
     }
     Ok(())

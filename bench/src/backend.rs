@@ -1,6 +1,5 @@
-//! Owns the Bolt server behind a gateway under test: answers every request with its own content, heartbeats with their
-//! acknowledgement, in the version and with the CRC of what came. One thread, since a second would take a core from what is
-//! measured. Bounded: a peer that does not read is not read either.
+//! Owns the server behind a gateway under test: its sockets, what waits to be sent and when; what is answered is `answer`'s.
+//! One thread, since a second would take a core from what is measured. Bounded: a peer that does not read is not read either.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,26 +8,22 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bowline_protocols::Limits;
-use bowline_protocols::bolt;
-use bowline_protocols::bolt::Frame;
-use bowline_protocols::bolt::Kind;
-use bowline_protocols::bolt::ResponseParts;
 use mio::Events;
 use mio::Interest;
 use mio::Poll;
 use mio::Token;
 use mio::net::TcpListener;
 use mio::net::TcpStream;
-use serde::Serialize;
 
+use crate::answer::Answerer;
+use crate::answer::BackendCounts;
+use crate::answer::Speaks;
 use crate::clock::Alarm;
 use crate::clock::Clock;
 use crate::host::Signals;
 use crate::listen::listen;
 use crate::trouble::Trouble;
 use crate::wire::Inbox;
-use crate::wire::RESPONSE_CLASS;
 
 /// How the backend answers.
 #[derive(Clone, Copy, Debug)]
@@ -43,21 +38,6 @@ pub struct BackendOptions {
     pub duration: Option<Duration>,
 }
 
-/// What a backend did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct BackendCounts {
-    /// Connections accepted.
-    pub connections: u64,
-    /// Requests answered.
-    pub requests: u64,
-    /// Calls that want no answer.
-    pub oneways: u64,
-    /// Heartbeats answered.
-    pub heartbeats: u64,
-    /// Connections closed for what cannot be read as Bolt.
-    pub faults: u64,
-}
-
 /// A listening backend.
 #[derive(Debug)]
 pub struct Backend {
@@ -67,7 +47,6 @@ pub struct Backend {
     alarm: Alarm,
     clock: Clock,
     signals: Signals,
-    limits: Limits,
     peers: Vec<Option<Peer>>,
     free: Vec<usize>,
     /// Tells a peer from one that had its place before.
@@ -76,15 +55,15 @@ pub struct Backend {
     delayed_bytes: usize,
     /// Peers whose reading stopped because too much was delayed.
     held: VecDeque<usize>,
-    counts: BackendCounts,
+    answerer: Answerer,
     read: Vec<u8>,
-    content: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Peer {
     stream: TcpStream,
     serial: u64,
+    speaks: Speaks,
     inbox: Inbox,
     out: Vec<u8>,
     written: usize,
@@ -126,16 +105,14 @@ impl Backend {
             alarm,
             clock: Clock::start(),
             signals,
-            limits: Limits::default(),
             peers: Vec::new(),
             free: Vec::new(),
             accepted: 0,
             delayed: VecDeque::new(),
             delayed_bytes: 0,
             held: VecDeque::new(),
-            counts: BackendCounts::default(),
+            answerer: Answerer::new(options.reply_bytes),
             read: vec![0; READ_BYTES],
-            content: Vec::new(),
         })
     }
 
@@ -151,7 +128,7 @@ impl Backend {
         loop {
             let now_ns = self.clock.now_ns();
             if now_ns >= end_ns {
-                return Ok(self.counts);
+                return Ok(self.answerer.counts);
             }
             self.answer_delayed(now_ns);
             let next_ns = self.delayed.front().map_or(end_ns, |delayed| delayed.due_ns.min(end_ns));
@@ -168,7 +145,7 @@ impl Backend {
                     ALARM => {}
                     SIGNAL => {
                         if self.signals.take() {
-                            return Ok(self.counts);
+                            return Ok(self.answerer.counts);
                         }
                     }
                     Token(index) => {
@@ -200,10 +177,11 @@ impl Backend {
                 .register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
                 .map_err(Trouble::doing("waiting for a connection"))?;
             self.accepted += 1;
-            self.counts.connections += 1;
+            self.answerer.counts.connections += 1;
             self.peers[index] = Some(Peer {
                 stream,
                 serial: self.accepted,
+                speaks: Speaks::Unknown,
                 inbox: Inbox::default(),
                 out: Vec::new(),
                 written: 0,
@@ -248,24 +226,27 @@ impl Backend {
         }
     }
 
-    /// Answers what was read; false when it is no Bolt.
+    /// Answers what was read; false when it cannot be read.
     fn take(&mut self, index: usize, count: usize) -> bool {
         let Some(Some(peer)) = self.peers.get_mut(index) else { return false };
-        let Peer { inbox, out, serial, .. } = peer;
+        let Peer { inbox, out, serial, speaks, .. } = peer;
         let due_ns = self.clock.now_ns() + self.options.delay.as_nanos() as u64;
         let delays = !self.options.delay.is_zero();
-        let (counts, content, reply_bytes) = (&mut self.counts, &mut self.content, self.options.reply_bytes);
-        let (delayed, delayed_bytes) = (&mut self.delayed, &mut self.delayed_bytes);
-        let fed = inbox.feed(&self.read[..count], &self.limits, |frame, bytes| {
+        let (answerer, delayed, delayed_bytes) =
+            (&mut self.answerer, &mut self.delayed, &mut self.delayed_bytes);
+        let fed = inbox.feed_steps(&self.read[..count], |rest| {
             if !delays {
-                return answer(frame, bytes, reply_bytes, content, out, counts);
+                return answerer.step(speaks, rest, out);
             }
-            let mut bytes_out = Vec::new();
-            answer(frame, bytes, reply_bytes, content, &mut bytes_out, counts);
-            *delayed_bytes += bytes_out.len();
-            delayed.push_back(Delayed { due_ns, index, serial: *serial, bytes: bytes_out });
+            let mut bytes = Vec::new();
+            let step = answerer.step(speaks, rest, &mut bytes)?;
+            if !bytes.is_empty() {
+                *delayed_bytes += bytes.len();
+                delayed.push_back(Delayed { due_ns, index, serial: *serial, bytes });
+            }
+            Ok(step)
         });
-        self.counts.faults += u64::from(fed.is_err());
+        self.answerer.counts.faults += u64::from(fed.is_err());
         fed.is_ok()
     }
 
@@ -316,45 +297,6 @@ impl Backend {
     }
 }
 
-/// Appends the answer to one frame, if it has one.
-fn answer(
-    frame: &Frame,
-    bytes: &[u8],
-    reply_bytes: Option<usize>,
-    scratch: &mut Vec<u8>,
-    out: &mut Vec<u8>,
-    counts: &mut BackendCounts,
-) {
-    match frame.kind {
-        Kind::Request => counts.requests += 1,
-        Kind::Heartbeat => {
-            counts.heartbeats += 1;
-            let mut ack = [0; bolt::encode::CONTROL_BYTES_MAX];
-            let count = bolt::encode_heartbeat_ack(frame, &mut ack);
-            return out.extend_from_slice(&ack[..count]);
-        }
-        Kind::Oneway => return counts.oneways += 1,
-        Kind::Response | Kind::HeartbeatAck | Kind::Goaway => return,
-    }
-    let mut content = frame.content.of(bytes);
-    if let Some(reply_bytes) = reply_bytes.filter(|reply_bytes| *reply_bytes != content.len()) {
-        scratch.clear();
-        scratch.extend(content.iter().copied().cycle().take(reply_bytes));
-        content = scratch;
-    }
-    let parts = ResponseParts {
-        version: frame.version,
-        id: frame.id,
-        codec: frame.codec,
-        status: 0,
-        crc: frame.crc,
-        class: RESPONSE_CLASS,
-        header: b"",
-        content,
-    };
-    bolt::encode_response(&parts, out).expect("no longer than limits allow, with a CRC only where one came");
-}
-
 const LISTENER: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
 const SIGNAL: Token = Token(usize::MAX - 2);
@@ -363,78 +305,3 @@ const READ_BYTES: usize = 256 << 10;
 const OUT_BYTES_MAX: usize = 4 << 20;
 const OUT_BYTES_KEPT: usize = 512 << 10;
 const DELAYED_BYTES_MAX: usize = 256 << 20;
-
-#[cfg(test)]
-mod tests {
-    use bowline_protocols::bolt::Decoded;
-    use bowline_protocols::bolt::RequestParts;
-    use bowline_protocols::bolt::Version;
-
-    use super::*;
-
-    fn request(version: Version, crc: bool, oneway: bool, content: &[u8]) -> Vec<u8> {
-        let parts = RequestParts {
-            version,
-            oneway,
-            id: 7,
-            codec: 11,
-            timeout_ms: 3,
-            crc,
-            class: b"c",
-            header: b"",
-            content,
-        };
-        let mut out = Vec::new();
-        bolt::encode_request(&parts, &mut out).expect("short");
-        out
-    }
-
-    fn frame_of(bytes: &[u8]) -> Frame {
-        match bolt::decode(bytes, &Limits::default()).expect("it is well formed") {
-            Decoded::Frame(frame) => frame,
-            Decoded::Need(need) => panic!("{need} bytes are needed"),
-        }
-    }
-
-    fn answered(bytes: &[u8], reply_bytes: Option<usize>) -> (Vec<u8>, BackendCounts) {
-        let (mut out, mut counts) = (Vec::new(), BackendCounts::default());
-        answer(&frame_of(bytes), bytes, reply_bytes, &mut Vec::new(), &mut out, &mut counts);
-        (out, counts)
-    }
-
-    #[test]
-    fn an_answer_has_the_version_and_crc_of_its_request() {
-        for (version, crc) in
-            [(Version::V1, false), (Version::V2 { ver1: 1 }, false), (Version::V2 { ver1: 2 }, true)]
-        {
-            let (out, counts) = answered(&request(version, crc, false, b"hello"), None);
-            let frame = frame_of(&out);
-            assert_eq!((frame.version, frame.crc, frame.id, frame.codec), (version, crc, 7, 11));
-            assert_eq!(
-                (frame.kind, frame.status, frame.content.of(&out)),
-                (Kind::Response, 0, &b"hello"[..])
-            );
-            assert_eq!(frame.check_crc(&out), Ok(()));
-            assert_eq!(counts.requests, 1);
-        }
-    }
-
-    #[test]
-    fn content_is_cut_or_repeated() {
-        for (reply_bytes, expected) in [(2, &b"ab"[..]), (3, b"abc"), (7, b"abcabca"), (0, b"")] {
-            let (out, _) = answered(&request(Version::V1, false, false, b"abc"), Some(reply_bytes));
-            assert_eq!(frame_of(&out).content.of(&out), expected);
-        }
-    }
-
-    #[test]
-    fn oneways_are_counted_and_heartbeats_acknowledged() {
-        let (out, counts) = answered(&request(Version::V1, false, true, b"abc"), None);
-        assert_eq!((out.len(), counts.oneways), (0, 1));
-        let mut beat = [0; bolt::encode::CONTROL_BYTES_MAX];
-        let count = bolt::encode_heartbeat(Version::V1, 9, &mut beat);
-        let (out, counts) = answered(&beat[..count], None);
-        let ack = frame_of(&out);
-        assert_eq!((ack.kind, ack.id, counts.heartbeats), (Kind::HeartbeatAck, 9, 1));
-    }
-}

@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use bowline_protocols::Limits;
 use mio::Events;
 use mio::Interest;
 use mio::Poll;
@@ -21,21 +20,26 @@ use mio::net::TcpStream;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::Domain;
-use socket2::Protocol;
+
 use socket2::Socket;
 use socket2::Type;
 
 use crate::clock::Alarm;
 use crate::clock::Clock;
 use crate::host::Signals;
+use crate::http;
+use crate::http::Unreadable;
 use crate::ledger::Ledger;
 use crate::pace::Pace;
 use crate::pace::Schedule;
 use crate::pace::Share;
 use crate::trouble::Trouble;
 use crate::verify::Verifier;
+use crate::websocket;
 use crate::wire::Inbox;
+use crate::wire::Protocol;
 use crate::wire::Shape;
+use crate::wire::Step;
 
 /// Which connections a fleet has.
 #[derive(Clone, Debug)]
@@ -57,7 +61,6 @@ pub struct Fleet {
     alarm: Alarm,
     clock: Clock,
     signals: Signals,
-    limits: Limits,
     /// Judges, and counts.
     pub verifier: Verifier,
     connections: Vec<Connection>,
@@ -83,6 +86,8 @@ struct Heartbeats {
 struct Connection {
     stream: Option<TcpStream>,
     open: bool,
+    /// Connected, and waits to be welcomed before it counts as open.
+    greeting: bool,
     dirty: bool,
     ledger: Ledger,
     inbox: Inbox,
@@ -95,6 +100,7 @@ impl Connection {
         Self {
             stream: None,
             open: false,
+            greeting: false,
             dirty: false,
             ledger: Ledger::starting_at(FIRST_ID),
             inbox: Inbox::default(),
@@ -119,7 +125,6 @@ impl Fleet {
             alarm,
             clock: Clock::start(),
             signals,
-            limits: Limits::default(),
             verifier: Verifier::new(shape),
             connections,
             next_to_open: 0,
@@ -207,7 +212,8 @@ impl Fleet {
     }
 
     fn connecting_stream(&self, index: usize) -> io::Result<TcpStream> {
-        let socket = Socket::new(Domain::for_address(self.options.to), Type::STREAM, Some(Protocol::TCP))?;
+        let socket =
+            Socket::new(Domain::for_address(self.options.to), Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if !self.options.sources.is_empty() {
@@ -224,7 +230,11 @@ impl Fleet {
 
     /// Sends one request on every connection and waits for all answers, or for `deadline_ns`.
     pub fn once_each(&mut self, deadline_ns: u64) -> Result<(), Trouble> {
-        let mut pace = Pace::Each { next: 0, in_flight_max: EACH_IN_FLIGHT_MAX };
+        let in_flight_max = match self.verifier.shape().protocol() {
+            Protocol::Http => EACH_HTTP_IN_FLIGHT_MAX,
+            Protocol::Bolt | Protocol::Websocket => EACH_IN_FLIGHT_MAX,
+        };
+        let mut pace = Pace::Each { next: 0, in_flight_max };
         self.keep(&mut pace, deadline_ns)
     }
 
@@ -391,7 +401,7 @@ impl Fleet {
         if self.connections[index].stream.is_none() {
             return Ok(());
         }
-        if !self.connections[index].open {
+        if !self.connections[index].open && !self.connections[index].greeting {
             return self.finish_connecting(index);
         }
         if event.is_writable() {
@@ -415,14 +425,45 @@ impl Fleet {
             },
             _ => true,
         };
-        self.opening -= 1;
         if failed {
+            self.opening -= 1;
             self.connections[index].stream = None;
             self.verifier.tally.connect_failures += 1;
+        } else if let Some(hello) = self.verifier.shape().hello(self.number(index)) {
+            self.unwritten_bytes += hello.len();
+            self.connections[index].out = hello;
+            self.connections[index].greeting = true;
+            self.flush(index);
         } else {
+            self.opening -= 1;
             self.connections[index].open = true;
         }
         Ok(())
+    }
+
+    /// Takes the answer to a hello; nothing may follow it before the first request.
+    fn welcome(&mut self, index: usize, count: usize) {
+        let number = self.number(index);
+        let mut welcome = false;
+        let fed = self.connections[index].inbox.feed_steps(&self.read[..count], |rest| {
+            let message = match http::first(rest)? {
+                http::Start::Need(need) => return Ok(Step::Need(need)),
+                http::Start::Message(message) => message,
+            };
+            welcome = message.bytes == rest.len() && websocket::is_welcome(number, &message);
+            if welcome { Ok(Step::Took(message.bytes)) } else { Err(Unreadable) }
+        });
+        if fed.is_err() {
+            self.lose(index);
+        } else if welcome {
+            self.opening -= 1;
+            self.connections[index].greeting = false;
+            self.connections[index].open = true;
+        }
+    }
+
+    fn number(&self, index: usize) -> u64 {
+        (self.options.numbers.start + index) as u64
     }
 
     fn flush(&mut self, index: usize) {
@@ -479,17 +520,16 @@ impl Fleet {
     }
 
     fn take(&mut self, index: usize, count: usize) {
-        let now_ns = self.clock.now_ns();
-        let number = (self.options.numbers.start + index) as u64;
+        if self.connections[index].greeting {
+            return self.welcome(index, count);
+        }
+        let (now_ns, number) = (self.clock.now_ns(), self.number(index));
         let Connection { ledger, inbox, .. } = &mut self.connections[index];
-        let verifier = &mut self.verifier;
         let before = ledger.open();
-        let fed = inbox.feed(&self.read[..count], &self.limits, |frame, bytes| {
-            verifier.on_frame(number, ledger, frame, bytes, now_ns);
-        });
+        let fed = self.verifier.on_bytes(number, ledger, inbox, &self.read[..count], now_ns);
         self.outstanding -= before - ledger.open();
         if fed.is_err() {
-            verifier.tally.corrupted += 1;
+            self.verifier.tally.corrupted += 1;
             self.lose(index);
         }
     }
@@ -502,6 +542,11 @@ impl Fleet {
         self.unwritten_bytes -= connection.out.len() - connection.written;
         connection.out = Vec::new();
         connection.written = 0;
+        if std::mem::take(&mut connection.greeting) {
+            self.opening -= 1;
+            self.verifier.tally.connect_failures += 1;
+            return;
+        }
         let lost = connection.ledger.give_up();
         self.verifier.tally.lost += u64::from(connection.ledger.give_up_heartbeat());
         self.outstanding -= lost;
@@ -521,6 +566,8 @@ const OUT_BYTES_KEPT: usize = 128 << 10;
 const UNWRITTEN_BYTES_MAX: usize = 256 << 20;
 const OPENING_MAX: usize = 128;
 const EACH_IN_FLIGHT_MAX: usize = 256;
+/// Each may leave an upstream connection in a pool, whose memory is no client's.
+const EACH_HTTP_IN_FLIGHT_MAX: usize = 32;
 const CONNECT_NS_MAX: u64 = 60_000_000_000;
 const LINGER_NS: u64 = 50_000_000;
 /// A net below the alarm, should an expiry be missed.

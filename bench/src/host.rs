@@ -247,6 +247,14 @@ pub fn descriptors_of(pid: u32) -> Result<usize, Trouble> {
     Ok(entries.count())
 }
 
+/// How many descriptors a process and its descendants have open: the workers of some proxies are processes.
+pub fn descriptors_of_tree(pid: u32) -> Result<usize, Trouble> {
+    // A descendant may end at any time; the process itself may not.
+    let own = descriptors_of(pid)?;
+    let workers = tree(pid)?.into_iter().skip(1);
+    Ok(own + workers.map(|worker| descriptors_of(worker).unwrap_or(0)).sum::<usize>())
+}
+
 /// A process, first, and all its descendants.
 pub fn tree(pid: u32) -> Result<Vec<u32>, Trouble> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -423,6 +431,22 @@ mod tests {
         let memory = memory_of_tree(pid).expect("it lives");
         assert!(memory.anonymous_bytes > 0 && memory.pss_bytes > 0);
         assert!(descriptors_of(pid).expect("it lives") >= 3);
+    }
+
+    #[test]
+    fn descriptors_of_workers_count() {
+        let mut parent = std::process::Command::new("sh")
+            .args(["-c", "cat; :"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("there is a shell");
+        while tree(parent.id()).expect("it lives").len() < 2 {
+            std::thread::yield_now();
+        }
+        let own = descriptors_of(parent.id()).expect("it lives");
+        assert!(descriptors_of_tree(parent.id()).expect("it lives") > own);
+        drop(parent.stdin.take());
+        parent.wait().expect("it ends when its input does");
     }
 
     #[test]

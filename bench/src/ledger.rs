@@ -88,6 +88,11 @@ impl Ledger {
         waits
     }
 
+    /// The request that has waited longest, where answers come in the order of their requests.
+    pub fn oldest(&self) -> Option<u32> {
+        (!self.waiting.is_empty()).then_some(self.first)
+    }
+
     /// Unanswered requests.
     pub fn open(&self) -> usize {
         self.open
@@ -134,6 +139,9 @@ mod tests {
         }
         assert_eq!(ledger.open(), 0);
         assert!(ids.iter().all(|id| ledger.answer(*id) == Answer::Again));
+        assert_eq!(ledger.oldest(), None);
+        let (oldest, _) = (ledger.send(1), ledger.send(2));
+        assert_eq!(ledger.oldest(), Some(oldest));
     }
 
     #[test]

@@ -10,6 +10,12 @@ pub mod stats;
 
 pub mod host;
 
+pub mod content;
+
+pub mod http;
+
+pub mod websocket;
+
 pub mod wire;
 
 pub mod ledger;
@@ -21,6 +27,9 @@ pub mod pace;
 pub mod clock;
 
 pub mod listen;
+
+pub mod answer;
+
 pub mod backend;
 
 #[path = "../reference/mod.rs"]

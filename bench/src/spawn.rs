@@ -31,7 +31,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::host;
+use crate::http;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 
 /// A running child process.
 #[derive(Debug)]
@@ -132,10 +134,10 @@ impl Spawned {
 
     /// Waits until a program that says nothing when it is ready carries a heartbeat and its answer. That it takes connections
     /// is not enough: some do before they know where to.
-    pub fn wait_until_answers(&mut self, address: SocketAddr) -> Result<(), Trouble> {
+    pub fn wait_until_answers(&mut self, address: SocketAddr, protocol: Protocol) -> Result<(), Trouble> {
         let deadline = Instant::now() + READY_MAX;
         while Instant::now() < deadline {
-            if heartbeat(address).is_ok() {
+            if probe(address, protocol).is_ok() {
                 return Ok(());
             }
             if self.has_ended()? {
@@ -143,7 +145,7 @@ impl Spawned {
             }
             thread::sleep(STEP);
         }
-        Err(Trouble::Broken(format!("{} carries no heartbeat at {address}", self.name)))
+        Err(Trouble::Broken(format!("{} brings no answer at {address}", self.name)))
     }
 
     /// Writes one line to its standard input.
@@ -192,15 +194,27 @@ impl Drop for Spawned {
     }
 }
 
-/// One heartbeat there and back.
-fn heartbeat(address: SocketAddr) -> io::Result<()> {
+/// One heartbeat, or one request of HTTP, there and back.
+fn probe(address: SocketAddr, protocol: Protocol) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, PROBE_MAX)?;
     stream.set_read_timeout(Some(PROBE_MAX))?;
-    let mut frame = [0; bolt::encode::CONTROL_BYTES_MAX];
-    let bytes = bolt::encode_heartbeat(Version::V1, PROBE_ID, &mut frame);
-    stream.write_all(&frame[..bytes])?;
-    let mut answer = [0; 1];
-    stream.read_exact(&mut answer)
+    match protocol {
+        Protocol::Bolt => {
+            let mut frame = [0; bolt::encode::CONTROL_BYTES_MAX];
+            let bytes = bolt::encode_heartbeat(Version::V1, PROBE_ID, &mut frame);
+            stream.write_all(&frame[..bytes])?;
+            stream.read_exact(&mut [0; 1])
+        }
+        Protocol::Http | Protocol::Websocket => {
+            let mut request = Vec::new();
+            http::append_get(&http::fields(&[]), 0, PROBE_ID, 0, &mut request);
+            stream.write_all(&request)?;
+            let mut status = [0; PROBE_OK.len()];
+            stream.read_exact(&mut status)?;
+            // A proxy that does not reach its backend yet answers by itself.
+            if status == *PROBE_OK { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+        }
+    }
 }
 
 /// Where a process that is ready listens.
@@ -243,6 +257,7 @@ const READY_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(10);
 const PROBE_MAX: Duration = Duration::from_millis(500);
 const PROBE_ID: u32 = 1;
+const PROBE_OK: &[u8; 12] = b"HTTP/1.1 200";
 const STEP: Duration = Duration::from_millis(5);
 
 #[cfg(test)]

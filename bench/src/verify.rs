@@ -1,18 +1,25 @@
 //! Owns the judgement of every answer and the counts that come of it. Pure: frames and times go in, a tally comes out, so that
-//! each way of lying has a test without a socket. Called by `fleet` for each frame that arrives.
+//! each way of lying has a test without a socket. Called by `fleet` with all that arrives.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use bowline_protocols::Limits;
 use bowline_protocols::bolt::Frame;
 use bowline_protocols::bolt::Kind;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::http;
+use crate::http::Unreadable;
 use crate::ledger::Answer;
 use crate::ledger::Ledger;
 use crate::stats::Latency;
+use crate::websocket;
+use crate::wire::Inbox;
+use crate::wire::Protocol;
 use crate::wire::Shape;
+use crate::wire::Step;
 
 /// What became of all requests of a run, warm-up included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +113,48 @@ impl Verifier {
         self.window = window_ns;
     }
 
-    /// Judges a frame that arrived on `connection` at `now_ns`.
+    /// Judges every answer that `bytes`, which arrived on `connection` at `now_ns`, complete.
+    pub fn on_bytes(
+        &mut self,
+        connection: u64,
+        ledger: &mut Ledger,
+        inbox: &mut Inbox,
+        bytes: &[u8],
+        now_ns: u64,
+    ) -> Result<(), Unreadable> {
+        match self.shape.protocol() {
+            Protocol::Bolt => {
+                let limits = Limits::default();
+                let fed = inbox.feed(bytes, &limits, |frame, bytes| {
+                    self.on_frame(connection, ledger, frame, bytes, now_ns);
+                });
+                fed.map_err(|_| Unreadable)
+            }
+            Protocol::Http => inbox.feed_steps(bytes, |rest| {
+                let message = match http::first(rest)? {
+                    http::Start::Need(need) => return Ok(Step::Need(need)),
+                    http::Start::Message(message) => message,
+                };
+                self.on_reply(connection, ledger, message.status()?, message.body, now_ns);
+                Ok(Step::Took(message.bytes))
+            }),
+            Protocol::Websocket => inbox.feed_steps(bytes, |rest| {
+                let frame = match websocket::first(rest)? {
+                    websocket::Start::Need(need) => return Ok(Step::Need(need)),
+                    websocket::Start::Frame(frame) => frame,
+                };
+                // RFC 6455 section 5.1: a client refuses frames that are masked.
+                match (frame.mask, frame.opcode) {
+                    (Some(_), _) => return Err(Unreadable),
+                    (None, websocket::BINARY) => self.on_reply(connection, ledger, OK, frame.payload, now_ns),
+                    (None, _) => self.tally.unknown += 1,
+                }
+                Ok(Step::Took(frame.bytes))
+            }),
+        }
+    }
+
+    /// Judges a frame of Bolt that arrived on `connection` at `now_ns`.
     pub fn on_frame(
         &mut self,
         connection: u64,
@@ -123,22 +171,42 @@ impl Verifier {
             self.tally.unknown += 1;
             return;
         }
-        let intended_ns = match ledger.answer(frame.id) {
-            Answer::First { intended_ns } => intended_ns,
-            Answer::Again => {
-                self.tally.duplicates += 1;
-                return;
-            }
-            Answer::Unknown => {
-                self.tally.unknown += 1;
-                return;
-            }
-        };
+        let Some(intended_ns) = self.settle(ledger, frame.id) else { return };
         if frame.status != 0 {
             *self.tally.refused.entry(frame.status).or_default() += 1;
             return;
         }
-        if !self.shape.is_answer(connection, frame.id, frame, bytes) {
+        let is_right = self.shape.is_answer(connection, frame.id, frame, bytes);
+        self.count(is_right, intended_ns, now_ns);
+    }
+
+    /// Judges the next answer of a connection on which they come in the order of their requests.
+    fn on_reply(&mut self, connection: u64, ledger: &mut Ledger, status: u16, content: &[u8], now_ns: u64) {
+        let Some(id) = ledger.oldest() else {
+            self.tally.unknown += 1;
+            return;
+        };
+        let Some(intended_ns) = self.settle(ledger, id) else { return };
+        if status != OK {
+            *self.tally.refused.entry(status).or_default() += 1;
+            return;
+        }
+        let is_right = self.shape.is_content(connection, id, content);
+        self.count(is_right, intended_ns, now_ns);
+    }
+
+    /// When the request with this id was meant to go out, if it still waits for its answer.
+    fn settle(&mut self, ledger: &mut Ledger, id: u32) -> Option<u64> {
+        match ledger.answer(id) {
+            Answer::First { intended_ns } => return Some(intended_ns),
+            Answer::Again => self.tally.duplicates += 1,
+            Answer::Unknown => self.tally.unknown += 1,
+        }
+        None
+    }
+
+    fn count(&mut self, is_right: bool, intended_ns: u64, now_ns: u64) {
+        if !is_right {
             self.tally.corrupted += 1;
             return;
         }
@@ -149,9 +217,11 @@ impl Verifier {
     }
 }
 
+/// The only status of HTTP that is no refusal.
+const OK: u16 = 200;
+
 #[cfg(test)]
 mod tests {
-    use bowline_protocols::Limits;
     use bowline_protocols::bolt;
     use bowline_protocols::bolt::Decoded;
     use bowline_protocols::bolt::ResponseParts;
@@ -276,6 +346,70 @@ mod tests {
         let bytes = bolt::encode_heartbeat_ack(&frame_of(&request), &mut ack);
         feed(&mut verifier, &mut ledger, &ack[..bytes], 9);
         assert_eq!((verifier.tally.answered, verifier.tally.broken()), (1, 0));
+    }
+
+    /// What a verifier of such answers counts when these bytes come, after so many requests of connection 5.
+    fn counted(protocol: Protocol, requests: usize, bytes: &[u8]) -> (Result<(), Unreadable>, Tally, usize) {
+        let options =
+            ShapeOptions { protocol, content_bytes: 64, reply_bytes: 64, ..ShapeOptions::default() };
+        let mut verifier = Verifier::new(Shape::new(&options).expect("valid"));
+        let (mut ledger, mut inbox) = (Ledger::starting_at(1), Inbox::default());
+        for _ in 0..requests {
+            ledger.send(0);
+        }
+        let fed = verifier.on_bytes(5, &mut ledger, &mut inbox, bytes, 9);
+        (fed, verifier.tally, ledger.open())
+    }
+
+    fn content(connection: u64, id: u32) -> Vec<u8> {
+        let mut content = Vec::new();
+        crate::content::Contents::new().append(connection, id, 64, &mut content);
+        content
+    }
+
+    fn replies(contents: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        contents.iter().for_each(|content| http::append_answer(content, &mut bytes));
+        bytes
+    }
+
+    #[test]
+    fn http_answers_belong_to_requests_in_their_order() {
+        let right = replies(&[content(5, 1), content(5, 2)]);
+        let (fed, tally, open) = counted(Protocol::Http, 3, &right);
+        assert_eq!((fed, tally.answered, tally.broken(), open), (Ok(()), 2, 0, 1));
+        let swapped = replies(&[content(5, 2), content(5, 1)]);
+        assert_eq!(counted(Protocol::Http, 2, &swapped).1.corrupted, 2);
+        let of_another = replies(&[content(6, 1)]);
+        assert_eq!(counted(Protocol::Http, 1, &of_another).1.corrupted, 1);
+        let twice = replies(&[content(5, 1), content(5, 1)]);
+        assert_eq!(counted(Protocol::Http, 1, &twice).1.unknown, 1);
+    }
+
+    #[test]
+    fn http_answers_of_another_status_or_framing_are_noticed() {
+        let (fed, tally, open) =
+            counted(Protocol::Http, 1, b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nbad");
+        assert_eq!((fed, tally.refused.get(&502), open), (Ok(()), Some(&1), 0));
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+        assert_eq!(counted(Protocol::Http, 1, chunked).0, Err(Unreadable));
+        let mut short = replies(&[content(5, 1)[..63].to_vec()]);
+        assert_eq!(counted(Protocol::Http, 1, &short).1.corrupted, 1);
+        short.pop();
+        assert_eq!(counted(Protocol::Http, 1, &short).2, 1, "it is not whole");
+    }
+
+    #[test]
+    fn messages_of_a_websocket_are_binary_and_without_a_mask() {
+        let framed = |opcode, mask| {
+            let mut bytes = Vec::new();
+            websocket::append(opcode, mask, &content(5, 1), &mut bytes);
+            counted(Protocol::Websocket, 1, &bytes)
+        };
+        let (fed, tally, open) = framed(websocket::BINARY, None);
+        assert_eq!((fed, tally.answered, tally.broken(), open), (Ok(()), 1, 0, 0));
+        assert_eq!(framed(websocket::CLOSE, None).1.unknown, 1);
+        assert_eq!(framed(websocket::BINARY, Some([0; 4])).0, Err(Unreadable));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Owns the bytes of a run: what a request carries, which depends on its connection and its id so that a mix-up shows, what
-//! its answer must carry, and the cutting of a byte stream into frames. Refuses to count or to judge: see `verify`.
+//! Owns the bytes of a run: how a request frames its content in each protocol, what its answer must carry, and the cutting
+//! of a byte stream into messages. Refuses to count or to judge: see `verify`.
 
 use bowline_protocols::Fault;
 use bowline_protocols::Limits;
@@ -10,31 +10,67 @@ use bowline_protocols::bolt::Kind;
 use bowline_protocols::bolt::RequestParts;
 use bowline_protocols::bolt::Version;
 use bowline_protocols::bolt::fields;
+use clap::ValueEnum;
+use serde::Deserialize;
 
+use crate::content::Contents;
+use crate::http;
 use crate::trouble::Trouble;
+use crate::websocket;
+
+/// What requests and answers are framed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Bolt requests, answered in any order.
+    #[default]
+    Bolt,
+    /// HTTP/1.1 requests, answered in order.
+    Http,
+    /// Messages of a WebSocket, each sent back.
+    Websocket,
+}
+
+impl Protocol {
+    /// How a gateway is told where it is spoken; a WebSocket begins as HTTP.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Bolt => "bolt",
+            Self::Http | Self::Websocket => "http",
+        }
+    }
+}
 
 /// What all requests of a run have in common.
 #[derive(Debug)]
 pub struct Shape {
+    protocol: Protocol,
+    get: bool,
+    /// Fields of HTTP requests, as they are sent.
+    fields: Vec<u8>,
     version: Version,
     crc: bool,
     heartbeats: bool,
     header: Vec<u8>,
     content_bytes: usize,
     reply_bytes: usize,
-    noise: Vec<u8>,
+    contents: Contents,
 }
 
 /// What a [`Shape`] is made of.
 #[derive(Clone, Debug, Default)]
 pub struct ShapeOptions {
+    /// How they are framed.
+    pub protocol: Protocol,
+    /// HTTP: asks for the content instead of sending it.
+    pub get: bool,
     /// Bolt v2 instead of v1.
     pub v2: bool,
     /// A CRC on every request, and expected on every answer.
     pub crc: bool,
     /// Requests are heartbeats, which have no content.
     pub heartbeats: bool,
-    /// The pairs of the header map.
+    /// The pairs of the header map, or further fields of HTTP requests.
     pub header: Vec<(String, String)>,
     /// Content of a request.
     pub content_bytes: usize,
@@ -45,6 +81,12 @@ pub struct ShapeOptions {
 impl Shape {
     /// Checks and prepares.
     pub fn new(options: &ShapeOptions) -> Result<Self, Trouble> {
+        if options.protocol != Protocol::Bolt && (options.v2 || options.crc || options.heartbeats) {
+            return Err(Trouble::Asked("--v2, --crc and --heartbeats are Bolt's".into()));
+        }
+        if options.get && options.protocol != Protocol::Http {
+            return Err(Trouble::Asked("--get needs --protocol http".into()));
+        }
         if options.crc && !options.v2 {
             return Err(Trouble::Asked("--crc needs --v2: version 1 has no CRC".into()));
         }
@@ -64,6 +106,9 @@ impl Shape {
             )));
         }
         Ok(Self {
+            protocol: options.protocol,
+            get: options.get,
+            fields: http::fields(&options.header),
             // ver1 = 2 is what a client that uses CRC speaks.
             version: if options.v2 { Version::V2 { ver1: 2 } } else { Version::V1 },
             crc: options.crc && !options.heartbeats,
@@ -71,8 +116,18 @@ impl Shape {
             header,
             content_bytes: options.content_bytes,
             reply_bytes: options.reply_bytes,
-            noise: noise(),
+            contents: Contents::new(),
         })
+    }
+
+    /// How requests and answers are framed.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// What connection number `connection` sends first, if it must be welcomed before its requests.
+    pub fn hello(&self, connection: u64) -> Option<Vec<u8>> {
+        (self.protocol == Protocol::Websocket).then(|| websocket::hello(connection, &self.fields))
     }
 
     /// What an answer is.
@@ -92,10 +147,19 @@ impl Shape {
         if self.heartbeats {
             return self.append_heartbeat(id, out);
         }
-        scratch.clear();
-        for piece in self.pieces(connection, id, self.content_bytes) {
-            scratch.extend_from_slice(piece.as_ref());
+        if self.get {
+            return http::append_get(&self.fields, connection, id, self.content_bytes, out);
         }
+        scratch.clear();
+        self.contents.append(connection, id, self.content_bytes, scratch);
+        match self.protocol {
+            Protocol::Bolt => self.append_bolt(id, scratch, out),
+            Protocol::Http => http::append_post(&self.fields, scratch, out),
+            Protocol::Websocket => websocket::append(websocket::BINARY, Some(mask(id)), scratch, out),
+        }
+    }
+
+    fn append_bolt(&self, id: u32, content: &[u8], out: &mut Vec<u8>) {
         let parts = RequestParts {
             version: self.version,
             oneway: false,
@@ -105,7 +169,7 @@ impl Shape {
             crc: self.crc,
             class: REQUEST_CLASS,
             header: &self.header,
-            content: scratch,
+            content,
         };
         bolt::encode_request(&parts, out).expect("lengths and CRC were checked when the shape was made");
     }
@@ -116,67 +180,33 @@ impl Shape {
             // Which request it belongs to was decided by its id: there is nothing else in it.
             return frame.kind == Kind::HeartbeatAck && frame.version == self.version;
         }
-        let content = frame.content.of(bytes);
         frame.version == self.version
             && frame.crc == self.crc
-            && content.len() == self.reply_bytes
-            && content.chunks(self.content_bytes.max(1)).all(|copy| self.is_start(connection, id, copy))
+            && self.is_content(connection, id, frame.content.of(bytes))
     }
 
-    /// Whether `content` is the start of what the request carried.
-    fn is_start(&self, connection: u64, id: u32, mut content: &[u8]) -> bool {
-        for piece in self.pieces(connection, id, content.len()) {
-            let Some(rest) = content.strip_prefix(piece.as_ref()) else { return false };
-            content = rest;
-        }
-        content.is_empty()
-    }
-
-    /// The content in pieces: first who sent it, then stretches of noise whose place depends on that.
-    fn pieces(&self, connection: u64, id: u32, bytes: usize) -> impl Iterator<Item = Piece<'_>> {
-        let mut sender = [0; SENDER_BYTES];
-        sender[..8].copy_from_slice(&connection.to_be_bytes());
-        sender[8..].copy_from_slice(&id.to_be_bytes());
-        let sender_bytes = bytes.min(SENDER_BYTES);
-        let mut left = bytes - sender_bytes;
-        let mut state = connection.wrapping_mul(SPREAD) ^ u64::from(id).wrapping_mul(SPREAD).rotate_left(32);
-        let stretches = std::iter::from_fn(move || {
-            let stretch_bytes = left.min(STRETCH_BYTES);
-            left -= stretch_bytes;
-            state = state.wrapping_mul(SPREAD).wrapping_add(1);
-            let at = (state >> 33) as usize % (NOISE_BYTES - STRETCH_BYTES);
-            (stretch_bytes > 0).then(|| Piece::Noise(&self.noise[at..at + stretch_bytes]))
-        });
-        std::iter::once(Piece::Sender(sender, sender_bytes)).chain(stretches)
+    /// Whether an answer brings back the content of the request, whatever frames it.
+    pub fn is_content(&self, connection: u64, id: u32, content: &[u8]) -> bool {
+        content.len() == self.reply_bytes
+            && self.contents.is_echo(connection, id, self.content_bytes, content)
     }
 }
 
-/// A part of a content.
-enum Piece<'a> {
-    Sender([u8; SENDER_BYTES], usize),
-    Noise(&'a [u8]),
+/// Another one for each message, as the standard demands; it hides nothing.
+fn mask(id: u32) -> [u8; 4] {
+    id.wrapping_mul(MASK_SPREAD).to_be_bytes()
 }
 
-impl AsRef<[u8]> for Piece<'_> {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Sender(bytes, len) => &bytes[..*len],
-            Self::Noise(bytes) => bytes,
-        }
-    }
+/// What one look at the beginning of some bytes did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It took a message of so many bytes.
+    Took(usize),
+    /// It took nothing: a message takes at least so many.
+    Need(usize),
 }
 
-/// The same bytes in every process and run, none like its neighbours.
-fn noise() -> Vec<u8> {
-    let mut state = 1u64;
-    let step = || {
-        state = state.wrapping_mul(SPREAD).wrapping_add(1);
-        (state >> 56) as u8
-    };
-    std::iter::repeat_with(step).take(NOISE_BYTES).collect()
-}
-
-/// Cuts what arrives on one connection into frames, and keeps the unfinished rest.
+/// Cuts what arrives on one connection into messages, and keeps the unfinished rest.
 #[derive(Debug, Default)]
 pub struct Inbox {
     partial: Vec<u8>,
@@ -184,15 +214,33 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Takes `bytes` and calls `on_frame` with every frame that they complete and with its bytes.
+    /// Takes `bytes` and calls `on_frame` with every frame of Bolt that they complete and with its bytes.
     pub fn feed(
         &mut self,
         bytes: &[u8],
         limits: &Limits,
         mut on_frame: impl FnMut(&Frame, &[u8]),
     ) -> Result<(), Fault> {
+        self.feed_steps(bytes, |rest| {
+            let frame = match bolt::decode(rest, limits)? {
+                Decoded::Need(need) => return Ok(Step::Need(need)),
+                Decoded::Frame(frame) => frame,
+            };
+            let total = frame.total_bytes as usize;
+            frame.check_crc(&rest[..total])?;
+            on_frame(&frame, &rest[..total]);
+            Ok(Step::Took(total))
+        })
+    }
+
+    /// Takes `bytes` and lets `step` take the messages that they complete, one at a time.
+    pub fn feed_steps<E>(
+        &mut self,
+        bytes: &[u8],
+        mut step: impl FnMut(&[u8]) -> Result<Step, E>,
+    ) -> Result<(), E> {
         if self.partial.is_empty() {
-            let used = self.cut(bytes, limits, &mut on_frame)?;
+            let used = self.cut(bytes, &mut step)?;
             self.partial.extend_from_slice(&bytes[used..]);
             return Ok(());
         }
@@ -201,7 +249,7 @@ impl Inbox {
             return Ok(());
         }
         let mut partial = std::mem::take(&mut self.partial);
-        let used = self.cut(&partial, limits, &mut on_frame)?;
+        let used = self.cut(&partial, &mut step)?;
         partial.drain(..used);
         // An idle connection keeps nothing: many of them are open at once.
         if !partial.is_empty() || partial.capacity() <= PARTIAL_BYTES_KEPT {
@@ -210,25 +258,16 @@ impl Inbox {
         Ok(())
     }
 
-    fn cut(
-        &mut self,
-        bytes: &[u8],
-        limits: &Limits,
-        on_frame: &mut impl FnMut(&Frame, &[u8]),
-    ) -> Result<usize, Fault> {
+    fn cut<E>(&mut self, bytes: &[u8], step: &mut impl FnMut(&[u8]) -> Result<Step, E>) -> Result<usize, E> {
         let mut at = 0;
         while at < bytes.len() {
-            let frame = match bolt::decode(&bytes[at..], limits)? {
-                Decoded::Need(need) => {
+            match step(&bytes[at..])? {
+                Step::Took(count) => at += count,
+                Step::Need(need) => {
                     self.need = need;
                     break;
                 }
-                Decoded::Frame(frame) => frame,
-            };
-            let end = at + frame.total_bytes as usize;
-            frame.check_crc(&bytes[at..end])?;
-            on_frame(&frame, &bytes[at..end]);
-            at = end;
+            }
         }
         Ok(at)
     }
@@ -241,12 +280,9 @@ pub const RESPONSE_CLASS: &[u8] = b"com.alipay.sofa.rpc.core.response.SofaRespon
 /// Java's default serialisation.
 pub const CODEC_HESSIAN2: u8 = 1;
 const HEADER_BYTES_MAX: usize = 32_767;
-const SENDER_BYTES: usize = 12;
-const STRETCH_BYTES: usize = 4_096;
-const NOISE_BYTES: usize = 65_536;
+/// Odd, so that ids have different products.
+const MASK_SPREAD: u32 = 0x9e37_79b1;
 const PARTIAL_BYTES_KEPT: usize = 4_096;
-/// An odd multiplier whose products spread well (that of PCG).
-const SPREAD: u64 = 6_364_136_223_846_793_005;
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ use std::process::Output;
 use std::process::Stdio;
 use std::thread;
 
+use bowline_bench::http;
 use bowline_protocols::Limits;
 use bowline_protocols::bolt;
 use bowline_protocols::bolt::Decoded;
@@ -126,6 +127,71 @@ fn an_open_loop_sends_what_its_rate_says() {
     // 0.4 s of 5,000 requests per second, by their intended times: exact but for the first and the last.
     let count = report["latency"]["count"].as_i64().expect("a number");
     assert!((count - 2_000).abs() <= 1, "{report}");
+}
+
+#[test]
+fn http_and_websocket_lose_nothing_in_both_loops() {
+    for protocol in
+        [&["--protocol", "http"][..], &["--protocol", "http", "--get"], &["--protocol", "websocket"]]
+    {
+        for order in [
+            &["--in-flight", "1"][..],
+            &["--in-flight", "7", "--bytes", "20000"],
+            &["--rate", "2000", "--bytes", "60"],
+        ] {
+            let backend = Backend::start(&[]);
+            let flags = [&["--connections", "20"], protocol, order].concat();
+            let (output, report) = load(&backend.address, &flags);
+            assert_right(&output, &report);
+            assert!(report["latency"]["count"].as_u64() > Some(100), "{flags:?}: {report}");
+            let counts = backend.end();
+            assert_eq!(counts["requests"], report["tally"]["answered"], "{flags:?}");
+            let upgrades = if protocol.contains(&"websocket") { 20 } else { 0 };
+            assert_eq!((&counts["upgrades"], &counts["faults"]), (&upgrades.into(), &0.into()), "{flags:?}");
+        }
+    }
+}
+
+#[test]
+fn a_handshake_for_another_key_opens_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound").to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // That of the standard's example.
+            let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+            let _ = stream.read(&mut [0; 4_096]);
+            let welcome = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            let _ = stream.write_all(welcome.as_bytes());
+            let _ = stream.read(&mut [0; 4_096]);
+        }
+    });
+    let output = Command::new(PROGRAM)
+        .args(["load", "--to", &address, "--connections", "2", "--protocol", "websocket"])
+        .output()
+        .expect("the program was built");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no connection to"), "{output:?}");
+}
+
+#[test]
+fn flags_of_one_protocol_are_refused_for_another() {
+    for (flags, says) in [
+        (&["--protocol", "http", "--v2"][..], "--v2"),
+        (&["--protocol", "websocket", "--heartbeats"], "--heartbeats"),
+        (&["--get"], "--protocol http"),
+        (&["--protocol", "http", "--heartbeat-every", "1"], "--heartbeat-every"),
+    ] {
+        let output = Command::new(PROGRAM)
+            .args(["load", "--to", "127.0.0.1:1", "--connections", "1"])
+            .args(flags)
+            .output()
+            .expect("the program was built");
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(says), "{flags:?}: {output:?}");
+    }
 }
 
 #[test]
@@ -381,6 +447,89 @@ fn an_answer_of_another_connection_is_noticed() {
     let (output, report) = load(&address, &["--connections", "4"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(report["tally"]["corrupted"], 3, "all but the one that it belonged to: {report}");
+}
+
+/// A server of HTTP on a thread that answers each request as `lie` says, given its number on the connection and its body.
+fn http_liar(lie: fn(serial: u64, body: &[u8]) -> Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound").to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || lie_in_http(stream, lie));
+        }
+    });
+    address
+}
+
+fn lie_in_http(mut stream: TcpStream, lie: fn(u64, &[u8]) -> Vec<u8>) {
+    let (mut received, mut serial) = (Vec::new(), 0);
+    let mut piece = [0; 65_536];
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        received.extend_from_slice(&piece[..count]);
+        let mut out = Vec::new();
+        while let Ok(http::Start::Message(message)) = http::first(&received) {
+            serial += 1;
+            out.extend(lie(serial, message.body));
+            let used = message.bytes;
+            received.drain(..used);
+        }
+        if stream.write_all(&out).is_err() {
+            return;
+        }
+    }
+}
+
+fn http_answer(body: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    http::append_answer(body, &mut answer);
+    answer
+}
+
+#[test]
+fn every_kind_of_wrong_http_answer_is_noticed() {
+    type Case = (fn(u64, &[u8]) -> Vec<u8>, fn(&Value) -> bool);
+    let cases: [Case; 5] = [
+        (
+            |serial, body| {
+                let mut body = body.to_vec();
+                body[150] ^= u8::from(serial == 5);
+                http_answer(&body)
+            },
+            |tally| tally["corrupted"] == 4 && tally["lost"] == 0,
+        ),
+        (
+            |serial, body| match serial {
+                5 => b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec(),
+                _ => http_answer(body),
+            },
+            |tally| tally["refused"]["503"] == 4 && tally["lost"] == 0,
+        ),
+        // All that come later belong to another request than the one that waits.
+        (
+            |serial, body| if serial == 5 { Vec::new() } else { http_answer(body) },
+            |tally| tally["corrupted"].as_u64() > Some(4) && tally["lost"].as_u64() >= Some(4),
+        ),
+        (
+            |serial, body| http_answer(body).repeat(1 + usize::from(serial == 5)),
+            |tally| tally["corrupted"].as_u64() > Some(0) || tally["unknown"].as_u64() > Some(0),
+        ),
+        (
+            |serial, body| match serial {
+                5 => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(),
+                _ => http_answer(body),
+            },
+            |tally| tally["corrupted"] == 4 && tally["connections_lost"] == 4,
+        ),
+    ];
+    for (at, (lie, is_noticed)) in cases.into_iter().enumerate() {
+        let flags = ["--protocol", "http", "--connections", "4", "--in-flight", "4", "--bytes", "200"];
+        let (output, report) = load(&http_liar(lie), &flags);
+        assert_eq!(output.status.code(), Some(1), "{at}: {report}");
+        assert!(is_noticed(&report["tally"]), "{at}: {report}");
+    }
+    let flags = ["--protocol", "http", "--connections", "4", "--in-flight", "4", "--bytes", "200"];
+    let (output, report) = load(&http_liar(|_, body| http_answer(body)), &flags);
+    assert_right(&output, &report);
 }
 
 #[test]

@@ -61,6 +61,25 @@ fn memory_measures_a_warmed_baseline_and_idle_connections() {
 }
 
 #[test]
+fn memory_of_http_and_websocket_is_measured_of_a_gateway_that_speaks_http() {
+    for protocol in ["http", "websocket"] {
+        let flags = flags_file(protocol);
+        let arguments = ["memory", "--protocol", protocol, "--connections", "200"];
+        let report = report(recipe(&arguments, &flags, PROGRAM));
+        assert_eq!(
+            (&report["ok"], &report["idle"]["tally"]["answered"]),
+            (&true.into(), &400.into()),
+            "{report}"
+        );
+        let flags = noted(&flags);
+        assert!(
+            flags.lines().all(|line| line.contains("--listen http://127.0.0.1:0 --upstream http://")),
+            "{flags}"
+        );
+    }
+}
+
+#[test]
 fn compare_interleaves_the_modes_and_prints_their_figures() {
     let flags = flags_file("compare");
     let cores = thread::available_parallelism().map_or(1, usize::from);

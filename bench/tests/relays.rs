@@ -75,12 +75,34 @@ fn every_answer_through_a_relay_is_right() {
 }
 
 #[test]
-fn a_surplus_is_shared_between_more_threads_than_cores() {
+fn every_http_answer_through_a_relay_is_right() {
     let backend = Server::start(&["backend"]);
     for kind in RELAYS {
-        let relay = relay(&[kind, &["--threads", "4"]].concat(), &backend.address);
-        let (output, report) = load(&relay.address, &["--connections", "200", "--in-flight", "8"]);
-        assert!(output.status.success(), "{kind:?}: {report}");
+        let relay = relay(&[kind, &["--protocol", "http"]].concat(), &backend.address);
+        for flags in [
+            &["--connections", "50", "--in-flight", "1"][..],
+            &["--connections", "50", "--in-flight", "1", "--get"],
+            // Pipelined: answers must keep their order.
+            &["--connections", "50", "--in-flight", "32"],
+            &["--connections", "300", "--rate", "2000"],
+            &["--connections", "8", "--in-flight", "4", "--bytes", "200000"],
+        ] {
+            let (output, report) = load(&relay.address, &[&["--protocol", "http"], flags].concat());
+            assert!(output.status.success(), "{kind:?} {flags:?}: {report}");
+            assert!(report["tally"]["answered"].as_u64() > Some(100), "{kind:?} {flags:?}: {report}");
+        }
+    }
+}
+
+#[test]
+fn a_surplus_is_shared_between_more_threads_than_cores() {
+    let backend = Server::start(&["backend"]);
+    for (kind, protocol) in RELAYS.iter().flat_map(|kind| [(kind, "bolt"), (kind, "http")]) {
+        let relay =
+            relay(&[kind, &["--threads", "4", "--protocol", protocol][..]].concat(), &backend.address);
+        let flags = ["--connections", "200", "--in-flight", "8", "--protocol", protocol];
+        let (output, report) = load(&relay.address, &flags);
+        assert!(output.status.success(), "{kind:?} {protocol}: {report}");
     }
 }
 

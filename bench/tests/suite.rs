@@ -140,7 +140,7 @@ fn both_modes_of_the_gateway_take_part_in_every_kind_of_window() {
     let scenarios = ["small_rpc", "heartbeats", "idle", "churn", "slow_readers", "skew"];
     let flags = ["--rounds", "1", "--gateway", &gateway, "--target", "raw", "--target", "tokio"];
     let report = assert_ran(&run(&folder, &[&scenarios[..], &flags].concat()));
-    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &(2 * 17).into()), "{report}");
+    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &(2 * 16).into()), "{report}");
     let measured = folder.measured();
     let of = |window: &'static str| measured.iter().filter(move |record| record["window"] == window);
     assert!(of("bolt").all(|record| record["result"]["bytes_per_connection"].is_number()));
@@ -148,6 +148,65 @@ fn both_modes_of_the_gateway_take_part_in_every_kind_of_window() {
     assert!(of("bolt-polled").all(|record| record["result"]["idle"]["polls"].as_u64() > Some(0)));
     assert!(of("skew").all(|record| record["counters"]["bowline_requests_total"].as_f64() > Some(0.0)));
     assert!(of("beside").all(|record| record["result"]["tally"]["heartbeats_answered"].as_u64() > Some(0)));
+}
+
+#[test]
+fn http_websocket_and_tunnels_are_measured_through_the_gateway() {
+    let Some(gateway) = gateway() else { return };
+    let gateway = gateway.to_string_lossy().into_owned();
+    let folder = Folder::new("http");
+    // Counting below valgrind takes longer than all others together, and has a test of its own.
+    let text = include_str!("../scenarios/h1.toml");
+    let windows = text.split("\n[[window]]").filter(|window| !window.contains("-instructions"));
+    let h1 = folder.0.join("h1.toml");
+    fs::write(&h1, windows.collect::<Vec<_>>().join("\n[[window]]")).expect("it can be written");
+    let h1 = h1.to_string_lossy().into_owned();
+    let scenarios = [h1.as_str(), "tcp", "websocket", "--rounds", "1", "--gateway", &gateway];
+    let report = assert_ran(&run(&folder, &scenarios));
+    let counted = if syscalls::unavailable().is_some() { 0 } else { 4 };
+    // Four windows of four targets, one of two, one of one; three of two tunnels; two of two WebSockets.
+    let expected = 4 * 4 + 2 + 1 + counted + 3 * 2 + 2 * 2;
+    assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &expected.into()), "{report}");
+    let measured = folder.measured();
+    let of = |scenario: &'static str, window: &'static str| {
+        let all = measured.iter().filter(move |it| it["scenario"] == scenario && it["window"] == window);
+        all.collect::<Vec<_>>()
+    };
+    let commands = |record: &Value| record["commands"].to_string();
+    for record in [of("h1", "c4-100"), of("h1", "c4-500"), of("h1", "c4b")].concat() {
+        assert!(record["result"]["processes_cpu"][0]["us_per_request"].as_f64() > Some(0.0), "{record}");
+        assert!(commands(record).contains("http"), "{record}");
+    }
+    assert!(of("h1", "c4-100").iter().all(|record| commands(record).contains("--get")));
+    assert!(of("tcp", "x32").iter().all(|record| commands(record).contains("tcp://")));
+    for record in [of("h1", "idle"), of("tcp", "idle"), of("websocket", "idle")].concat() {
+        assert!(record["result"]["bytes_per_connection"].is_number(), "{record}");
+        assert_eq!(record["result"]["idle"]["tally"]["answered"], 80, "{record}");
+    }
+    assert_eq!(of("websocket", "echo").len(), 2);
+    let out = folder.0.to_string_lossy().into_owned();
+    assert_ran(&bench(&["report", &out]));
+    let page = folder.read("report.md");
+    for part in ["### c4-100", "### echo", "raw to 1.2 x epoll relay", "bytes per idle WebSocket"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+}
+
+#[test]
+fn peers_take_part_where_they_can_speak_the_protocol() {
+    let folder = Folder::new("unfit");
+    let program = folder.0.join("h2o");
+    fs::write(&program, "").expect("it can be written");
+    let peer = format!("h2o={}", program.display());
+    let report = assert_ran(&run(
+        &folder,
+        &["small_rpc", "--rounds", "1", "--target", "relay-epoll", "--peer", &peer],
+    ));
+    assert_eq!((&report["measured"], &report["skipped"]), (&3.into(), &3.into()), "h2o speaks no Bolt");
+    let skipped = folder.records().into_iter().filter(|record| record["event"] == "skipped");
+    assert!(
+        skipped.into_iter().all(|it| it["why"].as_str().is_some_and(|why| why.contains("no configuration")))
+    );
 }
 
 #[test]

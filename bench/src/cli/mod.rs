@@ -43,6 +43,7 @@ use crate::scenario::spread_load;
 use crate::scenario::spread_load::SpreadOptions;
 use crate::spawn;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 use crate::wire::ShapeOptions;
 
 use relay::RelayFlags;
@@ -68,7 +69,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A Bolt server that answers with what it was sent; says on one line where it listens.
+    /// A server of Bolt, HTTP/1.1 and WebSocket that answers with what it was sent; says on one line where it listens.
     Backend(BackendFlags),
     /// A bare relay between clients and a backend: the floor that a gateway is compared with.
     Relay(RelayFlags),
@@ -112,6 +113,12 @@ struct BackendFlags {
 
 #[derive(Debug, Args)]
 struct ShapeFlags {
+    /// How requests and answers are framed; a WebSocket begins with a handshake, whose answer is verified too.
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocol,
+    /// HTTP: asks for the content instead of sending it, so that only the answer has a body.
+    #[arg(long)]
+    get: bool,
     /// Content of a request in bytes.
     #[arg(long, default_value_t = 1_024)]
     bytes: usize,
@@ -127,7 +134,7 @@ struct ShapeFlags {
     /// Heartbeats instead of requests.
     #[arg(long, conflicts_with = "crc")]
     heartbeats: bool,
-    /// A pair of the header map, KEY=VALUE; may be repeated.
+    /// A pair of the header map, or a field of HTTP requests, KEY=VALUE; may be repeated.
     #[arg(long, value_parser = pair)]
     header: Vec<(String, String)>,
     /// Seconds to wait for outstanding answers at the end; what is missing then is lost.
@@ -138,6 +145,8 @@ struct ShapeFlags {
 impl ShapeFlags {
     fn options(&self) -> ShapeOptions {
         ShapeOptions {
+            protocol: self.protocol,
+            get: self.get,
             v2: self.v2,
             crc: self.crc,
             heartbeats: self.heartbeats,
@@ -352,6 +361,9 @@ fn run_load(flags: &LoadFlags, bench: &Path, arguments: &[OsString]) -> Result<(
     };
     if flags.source.iter().any(|source| source.is_ipv4() != flags.to.is_ipv4()) {
         return Err(Trouble::Asked("--source and --to must be of one address family".into()));
+    }
+    if flags.heartbeat_every.is_some() && flags.shape.protocol != Protocol::Bolt {
+        return Err(Trouble::Asked("--heartbeat-every is Bolt's".into()));
     }
     let options = SpreadOptions {
         load: LoadOptions {

@@ -13,6 +13,7 @@ use crate::reference;
 use crate::reference::RelayOptions;
 use crate::reference::tokio::Runtime;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 
 #[derive(Debug, Args)]
 pub(super) struct RelayFlags {
@@ -27,7 +28,10 @@ pub(super) struct RelayFlags {
     /// The backend.
     #[arg(long)]
     to: SocketAddr,
-    /// Threads, each with an upstream connection of its own.
+    /// What is relayed: bolt or http.
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocol,
+    /// Threads, each with an upstream connection of its own, or with a pool of them for HTTP.
     #[arg(long, default_value_t = 2, value_parser = count_up_to::<64>)]
     threads: usize,
     /// Shape of the tokio relay; one current-thread runtime per thread by default.
@@ -45,10 +49,14 @@ enum Kind {
 }
 
 pub(super) fn run(flags: &RelayFlags) -> Result<(), Trouble> {
+    if flags.protocol == Protocol::Websocket {
+        return Err(Trouble::Asked("--protocol: the relays know Bolt and HTTP alone".into()));
+    }
     let options = RelayOptions {
         listen: flags.listen,
         reuseport: flags.reuseport,
         to: flags.to,
+        protocol: flags.protocol,
         threads: flags.threads,
         duration: flags.duration,
     };

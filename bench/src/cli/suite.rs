@@ -26,7 +26,7 @@ use crate::trouble::Trouble;
 
 #[derive(Debug, Args)]
 pub(super) struct RunFlags {
-    /// Scenarios: small_rpc, syscalls, instructions, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
+    /// Scenarios: small_rpc, h1, tcp, websocket, syscalls, instructions, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
     /// by "all", or files that end in .toml.
     #[arg(required = true)]
     scenarios: Vec<String>,
@@ -40,7 +40,7 @@ pub(super) struct RunFlags {
     /// 'NAME=MODE FLAGS' for the gateway with flags of its own; may be repeated.
     #[arg(long, value_parser = Target::parse)]
     target: Vec<Target>,
-    /// A peer beside them: nginx, haproxy, envoy, traefik, sozu, mosn; NAME=PATH where it is not below .peers/bin; may be
+    /// A peer beside them: nginx, haproxy, h2o, envoy, traefik, sozu, mosn; NAME=PATH where it is not below .peers/bin; may be
     /// repeated.
     #[arg(long, value_parser = named_peer)]
     peer: Vec<NamedPeer>,

@@ -14,7 +14,6 @@ use crate::results::picture;
 use crate::results::picture::Axes;
 use crate::results::picture::Line;
 use crate::results::published;
-use crate::scenario::peer;
 use crate::scenario::peer::Peer;
 use crate::stats::Spread;
 use crate::trouble::Trouble;
@@ -279,15 +278,12 @@ fn absent(figures: &Figures) -> String {
         let why = skipped(name).map_or("it was not asked for: --peer", |skipped| &skipped.why);
         let _ = writeln!(text, "- {name}: {}", commands::portable(why));
     }
-    for (name, why) in peer::ABSENT {
-        let _ = writeln!(text, "- {name}: {why}");
-    }
     format!("## Proxies without a figure here\n\n{text}\n")
 }
 
 /// How a reader gets figures of his own.
 const REPEAT: &str = "## How to repeat\n\n    scripts/bench.sh\n\n\
-    builds, fetches the peers, runs every scenario (about an hour on two processors with nothing else to do) and writes the \
+    builds, fetches the peers, runs every scenario (about 75 minutes on two processors with nothing else to do) and writes the \
     report; `scripts/bench.sh --resume` goes on after it was cut off. This page is then made by\n\n    \
     target/release/bowline-bench report bench-results --to bench\n\n\
     `bench/README.md` says how each figure is taken.\n\n";

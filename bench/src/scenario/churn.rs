@@ -66,7 +66,7 @@ pub struct ChurnReport {
 pub fn churn(options: &ChurnOptions, running: &Running) -> Result<ChurnReport, Trouble> {
     let pid = running.pid();
     let fresh = memory::settled(pid)?;
-    let descriptors = host::descriptors_of(pid)?;
+    let descriptors = host::descriptors_of_tree(pid)?;
     let cpu_before = host::cpu_of_tree(pid)?.ns;
     let (mut tally, mut done, mut peak, mut first) = (Tally::default(), 0, 0, None);
     while done < options.total {

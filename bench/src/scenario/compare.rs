@@ -15,6 +15,7 @@ use crate::scenario::programs::words;
 use crate::spawn::Spawned;
 use crate::stats::Spread;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 
 /// A shape of load with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +208,7 @@ fn measure(
 ) -> Result<Window, Trouble> {
     let patience = options.warmup + options.duration + PATIENCE;
     let backend = programs::backend(bench, Some(options.backend_core), patience.as_secs() + 1)?;
-    let gateway = programs::gateway(bench, &options.gateway, engine, backend.address, &[])?;
+    let gateway = programs::gateway(bench, &options.gateway, engine, Protocol::Bolt, backend.address, &[])?;
     let seconds = |duration: Duration| duration.as_secs_f64().to_string();
     let mut arguments =
         words(&["load", "--to", &gateway.address.to_string(), "--bytes", &options.bytes.to_string()]);

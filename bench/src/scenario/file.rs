@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::scenario::count::Counting;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 
 /// Windows that belong together.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Window {
     pub about: String,
     /// What is done.
     pub what: What,
+    /// What clients speak, and the target with them.
+    pub protocol: Protocol,
     /// Processes of the target that share a port.
     pub processes: usize,
     /// Further flags of the gateway.
@@ -90,6 +93,8 @@ pub struct Load {
     pub order: Order,
     /// Content of a request.
     pub bytes: usize,
+    /// HTTP: content of the answer alone.
+    pub get: bool,
     /// They are heartbeats.
     pub heartbeats: bool,
     /// A heartbeat beside them, every so many seconds on each connection.
@@ -241,12 +246,16 @@ struct WindowText {
     about: String,
     #[serde(default)]
     what: WhatText,
+    #[serde(default)]
+    protocol: Protocol,
     connections: usize,
     in_flight: Option<usize>,
     rate: Option<f64>,
     warmup_rate: Option<f64>,
     #[serde(default = "default_bytes")]
     bytes: usize,
+    #[serde(default)]
+    get: bool,
     #[serde(default)]
     heartbeats: bool,
     heartbeat_every: Option<u32>,
@@ -309,7 +318,7 @@ const fn default_rounds_max() -> usize {
     ROUNDS_MAX
 }
 
-/// With the scenarios' own, what makes all of them fit into an hour.
+/// With the scenarios' own, what makes all of them fit into 75 minutes.
 const fn default_warmup_seconds() -> f64 {
     1.0
 }
@@ -329,6 +338,7 @@ impl WindowText {
         within("processes", self.processes, 64)?;
         within("rounds", self.rounds, ROUNDS_MAX)?;
         within("rounds_max", self.rounds_max, ROUNDS_MAX)?;
+        self.check_protocol()?;
         let what = match self.what {
             WhatText::Load => What::Load(self.load()?),
             WhatText::Memory => {
@@ -362,6 +372,7 @@ impl WindowText {
             name: self.name,
             about: self.about,
             what,
+            protocol: self.protocol,
             processes: self.processes,
             gateway_flags: self.gateway_flags,
             gateway_flags_if_known: self.gateway_flags_if_known,
@@ -371,6 +382,18 @@ impl WindowText {
             rounds_min: self.rounds,
             rounds_max: self.rounds_max,
         })
+    }
+
+    fn check_protocol(&self) -> Result<(), String> {
+        let heartbeats = self.heartbeats || self.heartbeat_every.is_some();
+        let stalls = matches!(self.what, WhatText::SlowReaders | WhatText::Churn);
+        if self.protocol != Protocol::Bolt && (heartbeats || stalls) {
+            return Err("heartbeats, churn and slow_readers are Bolt's".into());
+        }
+        if self.get && self.protocol != Protocol::Http {
+            return Err("get needs protocol = \"http\"".into());
+        }
+        Ok(())
     }
 
     fn load(&self) -> Result<Load, String> {
@@ -394,6 +417,7 @@ impl WindowText {
             connections: self.connections,
             order,
             bytes: self.bytes,
+            get: self.get,
             heartbeats: self.heartbeats,
             heartbeat_every: self.heartbeat_every,
             skew,
@@ -424,11 +448,14 @@ const RATE_MAX: f64 = 10_000_000.0;
 const SOURCES_MAX: usize = 200;
 
 /// The suite's own, in the order in which `all` runs them.
-const OWN: [(&str, &str); 11] = [
+const OWN: [(&str, &str); 14] = [
     ("small_rpc", include_str!("../../scenarios/small_rpc.toml")),
     ("syscalls", include_str!("../../scenarios/syscalls.toml")),
     ("instructions", include_str!("../../scenarios/instructions.toml")),
     ("partial_load", include_str!("../../scenarios/partial_load.toml")),
+    ("h1", include_str!("../../scenarios/h1.toml")),
+    ("tcp", include_str!("../../scenarios/tcp.toml")),
+    ("websocket", include_str!("../../scenarios/websocket.toml")),
     ("idle", include_str!("../../scenarios/idle.toml")),
     ("heartbeats", include_str!("../../scenarios/heartbeats.toml")),
     ("skew", include_str!("../../scenarios/skew.toml")),
@@ -483,6 +510,9 @@ mod tests {
                 "either syscalls or instructions",
             ),
             ("connections = 1\nwhat = \"memory\"\npolled_seconds = 1", "needs admin"),
+            ("connections = 1\nrate = 1\nget = true", "protocol = \"http\""),
+            ("connections = 1\nrate = 1\nheartbeats = true\nprotocol = \"http\"", "Bolt's"),
+            ("connections = 1\nwhat = \"churn\"\nprotocol = \"websocket\"", "Bolt's"),
             ("connections = 1\nwhat = \"churn\"", "total is missing"),
             ("connections = 1\nwhat = \"slow_readers\"\nrate = 1", "stalled is missing"),
         ] {

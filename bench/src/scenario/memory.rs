@@ -22,6 +22,7 @@ use crate::scenario::programs::Gateway;
 use crate::scenario::programs::Running;
 use crate::trouble::Trouble;
 use crate::verify::Tally;
+use crate::wire::Protocol;
 use crate::wire::Shape;
 use crate::wire::ShapeOptions;
 
@@ -198,7 +199,7 @@ pub fn memory(bench: &Path, options: &MemoryOptions) -> Result<MemoryReport, Tro
     measure(bench, &recipe, &mut |upstream, size| {
         let flags = ["--max-connections", &limit];
         let flags = if size == ProcessSize::Few { &flags[..] } else { &[] };
-        programs::gateway(bench, &options.gateway, &options.engine, upstream, flags)
+        programs::gateway(bench, &options.gateway, &options.engine, options.shape.protocol, upstream, flags)
     })
 }
 
@@ -286,7 +287,7 @@ struct Baseline {
 /// them, and has closed them.
 fn baseline(options: &MemoryRecipe, running: Running) -> Result<Baseline, Trouble> {
     let fresh = settled(running.pid())?;
-    let descriptors_fresh = host::descriptors_of(running.pid())?;
+    let descriptors_fresh = host::descriptors_of_tree(running.pid())?;
     let mut fleet = fleet(running.address, options.warm_connections, &options.shape)?;
     fleet.connect()?;
     let mut pace = Pace::Closed { in_flight: 1, left: Some(options.connections as u64) };
@@ -295,8 +296,16 @@ fn baseline(options: &MemoryRecipe, running: Running) -> Result<Baseline, Troubl
     not_interrupted(&fleet)?;
     fleet.drain(options.grace)?;
     let tally = fleet.verifier.tally.clone();
+    let expected = match options.shape.protocol {
+        Protocol::Bolt | Protocol::Websocket => descriptors_fresh,
+        // Requests leave upstream connections in pools, as in the measured process: only those of clients must go.
+        Protocol::Http => {
+            let open = host::descriptors_of_tree(running.pid())?;
+            open.saturating_sub(options.warm_connections + UPSTREAMS_SPARE)
+        }
+    };
     drop(fleet);
-    wait_for_descriptors(running.pid(), descriptors_fresh)?;
+    wait_for_descriptors(running.pid(), expected)?;
     let memory = settled(running.pid())?;
     running.stop()?;
     let ok = tally.broken() == 0 && tally.answered == options.connections as u64;
@@ -321,14 +330,14 @@ fn not_interrupted(fleet: &Fleet) -> Result<(), Trouble> {
 /// Waits until a process has closed its connections. Upstream connections opened meanwhile may stay, so a few more are fine.
 pub(super) fn wait_for_descriptors(pid: u32, expected: usize) -> Result<(), Trouble> {
     for _ in 0..SETTLE_STEPS_MAX {
-        if host::descriptors_of(pid)? <= expected + UPSTREAMS_SPARE {
+        if host::descriptors_of_tree(pid)? <= expected + UPSTREAMS_SPARE {
             return Ok(());
         }
         thread::sleep(SETTLE_STEP);
     }
     Err(Trouble::Broken(format!(
         "the gateway still has {} descriptors, not {expected}",
-        host::descriptors_of(pid)?
+        host::descriptors_of_tree(pid)?
     )))
 }
 

@@ -4,13 +4,17 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::wire::Protocol;
+
 /// A proxy of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// nginx, stream module.
+    /// nginx, with its stream module for TCP.
     Nginx,
     /// HAProxy.
     Haproxy,
+    /// h2o.
+    H2o,
     /// Envoy.
     Envoy,
     /// Traefik.
@@ -39,6 +43,7 @@ impl Peer {
         match self {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::H2o => "h2o",
             Self::Envoy => "envoy",
             Self::Traefik => "traefik",
             Self::Sozu => "sozu",
@@ -52,9 +57,15 @@ impl Peer {
         !matches!(self, Self::MosnGoroutine | Self::MosnNetpoll)
     }
 
+    /// Whether it can stand where clients speak this.
+    pub fn has_part(self, protocol: Protocol) -> bool {
+        !self.templates(protocol).is_empty()
+    }
+
     /// Its configuration: names and texts of files in `folder`.
     pub fn files(
         self,
+        protocol: Protocol,
         listen: SocketAddr,
         upstream: SocketAddr,
         folder: &Path,
@@ -70,12 +81,12 @@ impl Peer {
             ("@UPSTREAM_PORT@", upstream.port().to_string()),
             ("@FOLDER@", folder.display().to_string()),
             ("@CONNECTIONS@", connections.to_string()),
-            ("@DESCRIPTORS@", (2 * connections + DESCRIPTORS_SPARE).to_string()),
+            ("@DESCRIPTORS@", descriptors_per_worker(protocol, connections).to_string()),
             ("@NETPOLL@", netpoll.to_string()),
         ];
         let fill =
             |text: &str| words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value));
-        self.templates().iter().map(|(name, text)| (*name, fill(text))).collect()
+        self.templates(protocol).iter().map(|(name, text)| (*name, fill(text))).collect()
     }
 
     /// The flags that make it run in the foreground with the configuration in `folder`.
@@ -87,6 +98,7 @@ impl Peer {
                 vec!["-p", &prefix, "-c", &file("nginx.conf")].into_iter().map(String::from).collect()
             }
             Self::Haproxy => vec!["-db".into(), "-q".into(), "-f".into(), file("haproxy.cfg")],
+            Self::H2o => vec!["-c".into(), file("h2o.yaml")],
             Self::Envoy => {
                 let fixed = ["--concurrency", "2", "--disable-hot-restart", "--log-level", "error", "-c"];
                 fixed.into_iter().map(String::from).chain([file("envoy.yaml")]).collect()
@@ -97,10 +109,19 @@ impl Peer {
         }
     }
 
-    const fn templates(self) -> &'static [(&'static str, &'static str)] {
+    fn templates(self, protocol: Protocol) -> &'static [Template] {
+        match protocol {
+            Protocol::Bolt => self.templates_of_bolt(),
+            Protocol::Http | Protocol::Websocket => self.templates_of_http(),
+        }
+    }
+
+    /// Relays of TCP, and MOSN.
+    const fn templates_of_bolt(self) -> &'static [Template] {
         match self {
             Self::Nginx => &[("nginx.conf", include_str!("../../peers/nginx.conf"))],
             Self::Haproxy => &[("haproxy.cfg", include_str!("../../peers/haproxy.cfg"))],
+            Self::H2o => &[],
             Self::Envoy => &[("envoy.yaml", include_str!("../../peers/envoy.yaml"))],
             Self::Traefik => &[
                 ("traefik.yaml", include_str!("../../peers/traefik.yaml")),
@@ -112,20 +133,51 @@ impl Peer {
             }
         }
     }
+
+    /// Reverse proxies.
+    const fn templates_of_http(self) -> &'static [Template] {
+        match self {
+            Self::Nginx => &[("nginx.conf", include_str!("../../peers/nginx-http.conf"))],
+            Self::Haproxy => &[("haproxy.cfg", include_str!("../../peers/haproxy-http.cfg"))],
+            Self::H2o => &[("h2o.yaml", include_str!("../../peers/h2o.yaml"))],
+            Self::Envoy => &[("envoy.yaml", include_str!("../../peers/envoy-http.yaml"))],
+            Self::Traefik => &[
+                ("traefik.yaml", include_str!("../../peers/traefik-http.yaml")),
+                ("routes.yaml", include_str!("../../peers/traefik-http-routes.yaml")),
+            ],
+            Self::Sozu => &[],
+            Self::MosnGoroutine | Self::MosnNetpoll => {
+                &[("mosn.json", include_str!("../../peers/mosn-http.json"))]
+            }
+        }
+    }
 }
 
-/// Proxies that are asked for and take no part in any window, with the reason.
-pub const ABSENT: [(&str, &str); 1] =
-    [("h2o", "it relays no TCP, and speaks no Bolt; it is for scenarios of HTTP/1.1 and HTTP/2")];
-const BY_NAME: [(&str, &[Peer]); 6] = [
+/// What one of two workers needs when the kernel spreads connections over them: half, and as much again as it may be off by.
+fn descriptors_per_worker(protocol: Protocol, connections: usize) -> usize {
+    match protocol {
+        // One for each client, and a pool to the backend.
+        Protocol::Http => connections * 5 / 8 + HTTP_POOL + DESCRIPTORS_SPARE,
+        // Two for each client.
+        Protocol::Bolt | Protocol::Websocket => connections * 2 * 5 / 8 + DESCRIPTORS_SPARE,
+    }
+}
+
+/// Name and text of a file.
+type Template = (&'static str, &'static str);
+
+const BY_NAME: [(&str, &[Peer]); 7] = [
     ("nginx", &[Peer::Nginx]),
     ("haproxy", &[Peer::Haproxy]),
+    ("h2o", &[Peer::H2o]),
     ("envoy", &[Peer::Envoy]),
     ("traefik", &[Peer::Traefik]),
     ("sozu", &[Peer::Sozu]),
     ("mosn", &[Peer::MosnGoroutine, Peer::MosnNetpoll]),
 ];
 const DESCRIPTORS_SPARE: usize = 64;
+/// As nginx-http.conf says.
+const HTTP_POOL: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -134,8 +186,14 @@ mod tests {
     #[test]
     fn every_word_of_a_configuration_is_filled_in() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        for peer in BY_NAME.into_iter().flat_map(|(_, peers)| peers) {
-            let files = peer.files(address(1_111), address(2_222), Path::new("f"), 100);
+        let protocols = [Protocol::Bolt, Protocol::Http, Protocol::Websocket];
+        let all = BY_NAME.into_iter().flat_map(|(_, peers)| peers);
+        for (peer, protocol) in all.flat_map(|peer| protocols.map(|protocol| (peer, protocol))) {
+            let files = peer.files(protocol, address(1_111), address(2_222), Path::new("f"), 100);
+            assert_eq!(files.is_empty(), !peer.has_part(protocol));
+            if files.is_empty() {
+                continue;
+            }
             let all: String = files.iter().map(|(_, text)| text.as_str()).collect();
             let settings = all.lines().filter(|line| !line.trim_start().starts_with('#'));
             let settings: String = settings.map(|line| format!("{line}\n")).collect();
@@ -149,11 +207,16 @@ mod tests {
     #[test]
     fn mosn_is_two_peers_that_differ_by_one_setting() {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let [a, b] = [Peer::MosnGoroutine, Peer::MosnNetpoll]
-            .map(|peer| peer.files(address, address, Path::new("f"), 100).remove(0).1);
-        serde_json::from_str::<serde_json::Value>(&a).expect("it is JSON");
-        let differ: Vec<_> = a.lines().zip(b.lines()).filter(|(a, b)| a != b).collect();
-        assert!(matches!(&differ[..], [(a, b)] if a.contains("false") && b.contains("true")), "{differ:?}");
+        for protocol in [Protocol::Bolt, Protocol::Http] {
+            let [a, b] = [Peer::MosnGoroutine, Peer::MosnNetpoll]
+                .map(|peer| peer.files(protocol, address, address, Path::new("f"), 100).remove(0).1);
+            serde_json::from_str::<serde_json::Value>(&a).expect("it is JSON");
+            let differ: Vec<_> = a.lines().zip(b.lines()).filter(|(a, b)| a != b).collect();
+            assert!(
+                matches!(&differ[..], [(a, b)] if a.contains("false") && b.contains("true")),
+                "{differ:?}"
+            );
+        }
         assert_eq!(Peer::named("mosn").map(<[Peer]>::len), Some(2));
         assert_eq!(Peer::named("caddy"), None);
     }

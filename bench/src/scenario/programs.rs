@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::spawn::Spawned;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 
 /// The gateway under test.
 #[derive(Clone, Debug)]
@@ -37,8 +38,8 @@ impl Running {
     }
 
     /// A program that was told where to listen and says nothing.
-    pub fn silent(mut process: Spawned, address: SocketAddr) -> Result<Self, Trouble> {
-        process.wait_until_answers(address)?;
+    pub fn silent(mut process: Spawned, address: SocketAddr, protocol: Protocol) -> Result<Self, Trouble> {
+        process.wait_until_answers(address, protocol)?;
         Ok(Self { process, address, admin: None })
     }
 
@@ -67,16 +68,18 @@ pub fn backend(bench: &Path, pin: Option<usize>, seconds: u64) -> Result<Running
     Running::announced(Spawned::start(bench, "the backend", bench, &arguments)?)
 }
 
-/// Starts a gateway from one Bolt listener to one Bolt upstream.
+/// Starts a gateway from one listener to one upstream that speak the same.
 pub fn gateway(
     bench: &Path,
     gateway: &Gateway,
     engine: &str,
+    protocol: Protocol,
     upstream: SocketAddr,
     more: &[&str],
 ) -> Result<Running, Trouble> {
-    let upstream = format!("bolt://{upstream}");
-    let mut arguments = words(&["run", "--listen", "bolt://127.0.0.1:0", "--upstream", &upstream]);
+    let scheme = protocol.scheme();
+    let (listen, upstream) = (format!("{scheme}://127.0.0.1:0"), format!("{scheme}://{upstream}"));
+    let mut arguments = words(&["run", "--listen", &listen, "--upstream", &upstream]);
     arguments.extend(words(&["--engine", engine, "--admin", "off"]));
     arguments.extend(words(more));
     arguments.extend(gateway.flags.iter().map(OsString::from));

@@ -254,7 +254,7 @@ impl<'a> Suite<'a> {
                 uncounted.clone()
             };
             let connections = window.what.connections();
-            match unfit.or_else(|| target.unfit(connections, window.processes, heartbeats)) {
+            match unfit.or_else(|| target.unfit(window.protocol, connections, window.processes, heartbeats)) {
                 Some(why) => self.skip(format!("{} {} {}", scenario.name, window.name, target.name), why)?,
                 None => fit.push(target),
             }
@@ -318,7 +318,7 @@ impl<'a> Suite<'a> {
 /// All that a window does.
 fn what(window: &Window) -> String {
     let flags = [&window.gateway_flags[..], &window.gateway_flags_if_known].concat();
-    format!("{:?} x {}, gateway {flags:?}", window.what, window.processes)
+    format!("{:?} {:?} x {}, gateway {flags:?}", window.protocol, window.what, window.processes)
 }
 
 /// A line for people who watch.

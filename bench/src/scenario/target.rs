@@ -17,6 +17,7 @@ use crate::scenario::programs::Running;
 use crate::scenario::programs::words;
 use crate::spawn::Spawned;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 
 /// Something that is measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,9 +29,19 @@ pub struct Target {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
-    Gateway { engine: String, protocol: &'static str, flags: Vec<String> },
-    Relay { flags: &'static [&'static str] },
-    Peer { peer: Peer, program: PathBuf },
+    /// It speaks what the window does, or relays that as TCP.
+    Gateway {
+        engine: String,
+        tunnels: bool,
+        flags: Vec<String>,
+    },
+    Relay {
+        flags: &'static [&'static str],
+    },
+    Peer {
+        peer: Peer,
+        program: PathBuf,
+    },
 }
 
 /// How a target is started.
@@ -40,6 +51,8 @@ pub struct StartOptions<'a> {
     pub bench: &'a Path,
     /// The gateway's program.
     pub gateway: Option<&'a Path>,
+    /// What clients speak.
+    pub protocol: Protocol,
     /// Where the backend listens.
     pub upstream: SocketAddr,
     /// Processes that share a port.
@@ -63,11 +76,11 @@ impl Target {
         let mut rest = rest.split_whitespace();
         let mode = rest.next().unwrap_or_default();
         let flags: Vec<String> = rest.map(String::from).collect();
-        let gateway = |engine: &str, protocol| Kind::Gateway { engine: engine.into(), protocol, flags };
+        let gateway = |engine: &str, tunnels| Kind::Gateway { engine: engine.into(), tunnels, flags };
         let kind = match mode {
-            "raw" | "tokio" => gateway(mode, "bolt"),
-            "raw-tcp" => gateway("raw", "tcp"),
-            "tokio-tcp" => gateway("tokio", "tcp"),
+            "raw" | "tokio" => gateway(mode, false),
+            "raw-tcp" => gateway("raw", true),
+            "tokio-tcp" => gateway("tokio", true),
             "relay-epoll" => Kind::Relay { flags: &["epoll"] },
             "relay-tokio" => Kind::Relay { flags: &["tokio", "--runtime", "current-thread"] },
             "relay-tokio-multi" => Kind::Relay { flags: &["tokio", "--runtime", "multi-thread"] },
@@ -94,26 +107,41 @@ impl Target {
         matches!(self.kind, Kind::Gateway { .. })
     }
 
-    /// How many connections it holds for each client: a relay of TCP opens an upstream connection of its own for each.
-    pub fn connections_per_client(&self) -> usize {
+    /// How many connections it holds for each client: a tunnel has an upstream connection of its own.
+    pub fn connections_per_client(&self, protocol: Protocol) -> usize {
         match &self.kind {
-            Kind::Gateway { protocol, .. } if *protocol == "tcp" => 2,
+            Kind::Gateway { tunnels: true, .. } => 2,
+            _ if protocol == Protocol::Websocket => 2,
             _ => 1,
         }
     }
 
     /// Why it cannot take part in something, if it cannot.
-    pub fn unfit(&self, connections: usize, processes: usize, heartbeats: bool) -> Option<String> {
-        let Kind::Peer { peer, .. } = &self.kind else { return None };
+    pub fn unfit(
+        &self,
+        protocol: Protocol,
+        connections: usize,
+        processes: usize,
+        heartbeats: bool,
+    ) -> Option<String> {
+        let peer = match &self.kind {
+            Kind::Gateway { .. } => return None,
+            Kind::Relay { .. } => {
+                return (protocol == Protocol::Websocket).then(|| "it knows no WebSocket".into());
+            }
+            Kind::Peer { peer, .. } => peer,
+        };
+        if !peer.has_part(protocol) {
+            return Some("it has no configuration for what is spoken".into());
+        }
         if processes > 1 {
             return Some("it is not started as several processes".into());
         }
         if peer.relays_tcp() && heartbeats {
             return Some("it relays TCP and answers no heartbeat itself".into());
         }
-        // A relay of TCP has two descriptors for each connection.
-        (connections > PEER_CONNECTIONS_MAX)
-            .then(|| format!("it is configured for {PEER_CONNECTIONS_MAX} connections"))
+        let connections_max = peer_connections_max(protocol);
+        (connections > connections_max).then(|| format!("it is configured for {connections_max} connections"))
     }
 
     /// Starts it; all processes listen at the address of the first.
@@ -128,7 +156,8 @@ impl Target {
 
     fn start_one(&self, options: &StartOptions<'_>, at: Option<SocketAddr>) -> Result<Running, Trouble> {
         match &self.kind {
-            Kind::Gateway { engine, protocol, flags } => {
+            Kind::Gateway { engine, tunnels, flags } => {
+                let protocol = if *tunnels { "tcp" } else { options.protocol.scheme() };
                 let program = options.gateway.ok_or_else(|| {
                     Trouble::Asked(format!("{}: say where the gateway's program is: --gateway", self.name))
                 })?;
@@ -152,6 +181,9 @@ impl Target {
                 arguments.extend(words(flags));
                 arguments.extend(words(&["--to", &options.upstream.to_string()]));
                 arguments.extend(words(&["--duration", RELAY_SECONDS_MAX]));
+                if options.protocol == Protocol::Http {
+                    arguments.extend(words(&["--protocol", "http"]));
+                }
                 if let Some(at) = at {
                     arguments.extend(words(&["--listen", &at.to_string()]));
                 }
@@ -169,13 +201,13 @@ impl Target {
         let listen = free_address()?;
         let folder = options.folder.join(&self.name);
         fs::create_dir_all(&folder).map_err(Trouble::doing(format!("making {}", folder.display())))?;
-        let connections = options.connections_max.unwrap_or(PEER_CONNECTIONS_MAX);
-        for (file, text) in peer.files(listen, options.upstream, &folder, connections) {
+        let connections = options.connections_max.unwrap_or(peer_connections_max(options.protocol));
+        for (file, text) in peer.files(options.protocol, listen, options.upstream, &folder, connections) {
             let path = folder.join(file);
             fs::write(&path, text).map_err(Trouble::doing(format!("writing {}", path.display())))?;
         }
         let arguments: Vec<_> = peer.arguments(&folder).into_iter().map(OsString::from).collect();
-        Running::silent(self.spawn(options, program, &arguments)?, listen)
+        Running::silent(self.spawn(options, program, &arguments)?, listen, options.protocol)
     }
 
     /// What it says on standard error stands beside the results.
@@ -194,6 +226,15 @@ impl Target {
     }
 }
 
+/// How many connections a peer is configured for. Each takes two descriptors, of 20,000, unless requests share upstream
+/// connections.
+const fn peer_connections_max(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Bolt | Protocol::Websocket => 9_600,
+        Protocol::Http => 16_000,
+    }
+}
+
 fn free_address() -> Result<SocketAddr, Trouble> {
     let find = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr();
     find().map_err(Trouble::doing("looking for a free port"))
@@ -202,8 +243,6 @@ fn free_address() -> Result<SocketAddr, Trouble> {
 /// What [`Target::parse`] knows.
 const NAMES: [&str; 7] =
     ["raw", "tokio", "raw-tcp", "tokio-tcp", "relay-epoll", "relay-tokio", "relay-tokio-multi"];
-/// Two descriptors each, with 20,000 of them.
-const PEER_CONNECTIONS_MAX: usize = 9_600;
 /// It ends with the window long before.
 const RELAY_SECONDS_MAX: &str = "3600";
 
@@ -216,7 +255,7 @@ mod tests {
         let target = Target::parse("handoff=raw --dispatch handoff").expect("valid");
         let flags = vec!["--dispatch".to_owned(), "handoff".into()];
         assert_eq!(target.name, "handoff");
-        assert_eq!(target.kind, Kind::Gateway { engine: "raw".into(), protocol: "bolt", flags });
+        assert_eq!(target.kind, Kind::Gateway { engine: "raw".into(), tunnels: false, flags });
         for name in NAMES {
             assert_eq!(Target::parse(name).expect("it is known").name, name);
         }
@@ -228,10 +267,32 @@ mod tests {
     #[test]
     fn a_peer_that_relays_tcp_takes_no_part_in_what_it_cannot_do() {
         let nginx = Target::peer(Peer::Nginx, PathBuf::from("nginx"));
-        assert_eq!(nginx.unfit(9_000, 1, false), None);
-        assert!(nginx.unfit(17_000, 1, false).is_some());
-        assert!(nginx.unfit(50, 6, false).is_some());
-        assert!(nginx.unfit(50, 1, true).is_some());
-        assert_eq!(Target::parse("raw").expect("known").unfit(100_000, 6, true), None);
+        let unfit = |connections, processes, heartbeats| {
+            nginx.unfit(Protocol::Bolt, connections, processes, heartbeats)
+        };
+        assert_eq!(unfit(9_000, 1, false), None);
+        assert!(unfit(17_000, 1, false).is_some());
+        assert!(unfit(50, 6, false).is_some());
+        assert!(unfit(50, 1, true).is_some());
+        let raw = Target::parse("raw").expect("known");
+        assert_eq!(raw.unfit(Protocol::Bolt, 100_000, 6, true), None);
+    }
+
+    #[test]
+    fn who_takes_part_follows_what_is_spoken() {
+        let unfit = |target: &Target, protocol| target.unfit(protocol, 15_000, 1, false).is_some();
+        let peer = |peer| Target::peer(peer, PathBuf::from("p"));
+        assert!(!unfit(&peer(Peer::Nginx), Protocol::Http), "upstream connections are shared");
+        assert!(unfit(&peer(Peer::Nginx), Protocol::Websocket), "and here they are not");
+        assert!(unfit(&peer(Peer::Sozu), Protocol::Http));
+        assert_eq!(peer(Peer::H2o).unfit(Protocol::Http, 50, 1, false), None);
+        assert!(peer(Peer::H2o).unfit(Protocol::Bolt, 50, 1, false).is_some());
+        let relay = Target::parse("relay-epoll").expect("known");
+        assert!(unfit(&relay, Protocol::Websocket) && !unfit(&relay, Protocol::Http));
+        let counts = [Protocol::Bolt, Protocol::Http, Protocol::Websocket].map(|protocol| {
+            ["raw", "raw-tcp"]
+                .map(|name| Target::parse(name).expect("known").connections_per_client(protocol))
+        });
+        assert_eq!(counts, [[1, 2], [1, 2], [2, 2]]);
     }
 }

@@ -30,6 +30,7 @@ use crate::scenario::target::StartOptions;
 use crate::scenario::target::Target;
 use crate::spawn::Spawned;
 use crate::trouble::Trouble;
+use crate::wire::Protocol;
 use crate::wire::ShapeOptions;
 
 /// What all measurements of a run have in common.
@@ -80,7 +81,7 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
             let options = ChurnOptions {
                 connections: *connections,
                 total: *total,
-                shape: shape(),
+                shape: shape(window.protocol),
                 grace: GRACE,
                 rest: *rest,
             };
@@ -119,6 +120,7 @@ impl Bench {
         target.start(&StartOptions {
             bench: &self.program,
             gateway: self.gateway.as_deref(),
+            protocol: window.protocol,
             upstream,
             processes: window.processes,
             gateway_flags: &flags,
@@ -144,7 +146,7 @@ fn measure_load(
     let stalled = stalled.map(|(clients, bytes)| Stalled::start(running[0].address, clients, bytes));
     let stalled = stalled.transpose()?;
     let before = admin.map(admin::counters).transpose()?.unwrap_or_default();
-    let arguments = load_arguments(bench, load, &running, backend.pid());
+    let arguments = load_arguments(bench, window.protocol, load, &running, backend.pid());
     let generator = Spawned::start(&bench.program, "the load generator", &bench.program, &arguments)?;
     let line = generator.next_line(patience)?;
     let after = admin.map(admin::counters).transpose()?.unwrap_or_default();
@@ -180,7 +182,13 @@ fn measure_load(
     Ok(measured)
 }
 
-fn load_arguments(bench: &Bench, load: &Load, running: &[Running], backend: u32) -> Vec<OsString> {
+fn load_arguments(
+    bench: &Bench,
+    protocol: Protocol,
+    load: &Load,
+    running: &[Running],
+    backend: u32,
+) -> Vec<OsString> {
     let mut flags = vec!["load".to_owned()];
     let mut flag = |name: &str, value: String| flags.extend([format!("--{name}"), value]);
     flag("to", running[0].address.to_string());
@@ -193,7 +201,11 @@ fn load_arguments(bench: &Bench, load: &Load, running: &[Running], backend: u32)
         }
     }
     flag("bytes", load.bytes.to_string());
-    flag("header", SERVICE.into());
+    match protocol {
+        Protocol::Bolt => flag("header", SERVICE.into()),
+        Protocol::Http => flag("protocol", "http".into()),
+        Protocol::Websocket => flag("protocol", "websocket".into()),
+    }
     flag("warmup", load.warmup.as_secs_f64().to_string());
     flag("duration", load.duration.as_secs_f64().to_string());
     flag("pin", bench.load_core.to_string());
@@ -219,6 +231,9 @@ fn load_arguments(bench: &Bench, load: &Load, running: &[Running], backend: u32)
     if load.heartbeats {
         flags.push("--heartbeats".into());
     }
+    if load.get {
+        flags.push("--get".into());
+    }
     words(&flags.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -231,12 +246,13 @@ fn measure_memory(
 ) -> Result<Measured, Trouble> {
     // The gateway's limit counts clients alone, but those of other proxies count upstream connections too, and all
     // targets are warmed alike.
-    let warm_connections = (CONNECTIONS_FEW - UPSTREAMS_KEPT) / target.connections_per_client();
+    let warm_connections =
+        (CONNECTIONS_FEW - UPSTREAMS_KEPT) / target.connections_per_client(window.protocol);
     let recipe = MemoryRecipe {
         name: target.name.clone(),
         connections,
         warm_connections,
-        shape: shape(),
+        shape: shape(window.protocol),
         grace: GRACE,
         polled,
     };
@@ -273,9 +289,11 @@ fn stop(running: Vec<Running>, backend: Running) -> Result<(), Trouble> {
     backend.stop()
 }
 
-fn shape() -> ShapeOptions {
+fn shape(protocol: Protocol) -> ShapeOptions {
     let header = SERVICE.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let header = header.filter(|_| protocol == Protocol::Bolt);
     ShapeOptions {
+        protocol,
         header: header.into_iter().collect(),
         content_bytes: BYTES,
         reply_bytes: BYTES,
@@ -312,7 +330,7 @@ pub fn make_folder(folder: &Path) -> Result<(), Trouble> {
     std::fs::create_dir_all(folder).map_err(Trouble::doing(format!("making {}", folder.display())))
 }
 
-/// Every request says which service it is for: a gateway routes by it.
+/// Every request of Bolt says which service it is for: a gateway routes by it.
 const SERVICE: &str = "service=demo";
 const BYTES: usize = 1_024;
 /// What the baseline of a memory recipe is configured for.
