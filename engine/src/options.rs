@@ -55,9 +55,6 @@ pub struct Options {
     pub accept: Accept,
     /// Who moves.
     pub rebalance: Rebalance,
-    /// Reactors that clients' connections are gathered on when there is little to do; as many as there are, or more, for
-    /// no gathering. Connections that are gathered are not balanced.
-    pub active_min: usize,
     /// Bytes read from one connection in one turn, at most.
     pub read_budget_bytes: usize,
     /// The ceiling of buffer memory.
@@ -124,7 +121,6 @@ impl Default for Options {
             pin_cores: false,
             accept: Accept::Shared,
             rebalance: Rebalance::On,
-            active_min: usize::MAX,
             read_budget_bytes: 64 << 10,
             buffer_bytes_max: 1 << 30,
             connections_max: 16_384,

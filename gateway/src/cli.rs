@@ -82,8 +82,6 @@ pub struct RunArguments {
     accept: Option<String>,
     #[arg(long, value_name = "WHETHER", help = help_of("--rebalance"))]
     rebalance: Option<String>,
-    #[arg(long, value_name = "COUNT", help = help_of("--active-min"))]
-    active_min: Option<String>,
     #[arg(long, value_name = "ADDRESS", help = help_of("--admin"))]
     admin: Option<String>,
     #[arg(long, value_name = "DURATION", help = help_of("--drain-delay"))]
@@ -119,7 +117,6 @@ impl RunArguments {
             ("--upstream-mode", &self.upstream_mode),
             ("--accept", &self.accept),
             ("--rebalance", &self.rebalance),
-            ("--active-min", &self.active_min),
             ("--admin", &self.admin),
             ("--drain-delay", &self.drain_delay),
             ("--drain-deadline", &self.drain_deadline),

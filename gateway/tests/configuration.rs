@@ -202,10 +202,6 @@ fn rebalancing_is_on_until_somebody_says_off() {
     assert!(flags(&[("--rebalance", "on")]).unwrap().engine.rebalance);
     assert!(!flags(&[("--rebalance", "off")]).unwrap().engine.rebalance);
     assert!(!text("engine: {rebalance: off}").unwrap().engine.rebalance);
-    assert_eq!(
-        (flags(&[]).unwrap().engine.active_min, flags(&[("--active-min", "2")]).unwrap().engine.active_min),
-        (None, Some(2))
-    );
     assert!(refused(&[("--rebalance", "yes")]).starts_with("--rebalance: "));
 }
 

@@ -284,9 +284,6 @@ pub const KEYS: &[Key] = &[
     stays("engine.rebalance", Kind::Choice(&["on", "off"]), "on",
         "Busy connections leave a reactor that is clearly busier than another; costs nothing while reactors are even, a few microseconds per move; raw engine with help only")
         .flag("--rebalance"),
-    stays("engine.active_min", Kind::Count(1, 1_024), "(as many as reactors: off)",
-        "Reactors that clients' connections are gathered on while there is little to do; fewer save wake-ups and cost a moment when load rises; below the reactors nothing is rebalanced; raw engine with help only")
-        .flag("--active-min"),
     stays("listeners[].name", Kind::Text, "(`listener-` and its position)", "The name in logs and metrics"),
     stays("listeners[].address", Kind::Url, "bolt://127.0.0.1:12200",
         "Where clients connect; the host is an IP address or localhost; port 0 takes a free one; repeat the flag for more listeners")

@@ -135,7 +135,7 @@ impl Settings<'_> {
             _ => EngineMode::Raw,
         };
         if mode == EngineMode::Tokio {
-            for path in ["engine.dispatch", "engine.reactors", "engine.rebalance", "engine.active_min"] {
+            for path in ["engine.dispatch", "engine.reactors", "engine.rebalance"] {
                 self.refuse(path, "has no effect with the tokio engine, which has workers only");
             }
         }
@@ -144,9 +144,10 @@ impl Settings<'_> {
             _ => Dispatch::Help,
         };
         if mode == EngineMode::Raw && dispatch == Dispatch::Handoff {
-            for path in ["engine.rebalance", "engine.active_min"] {
-                self.refuse(path, "has no effect with handoff, where any worker runs what any reactor finds");
-            }
+            self.refuse(
+                "engine.rebalance",
+                "has no effect with handoff, where any worker runs what any reactor finds",
+            );
         }
         let (reactors, workers) = self.threads(machine, mode);
         EnginePlan {
@@ -167,7 +168,6 @@ impl Settings<'_> {
                 _ => AcceptMode::Shared,
             },
             rebalance: self.text("engine.rebalance") == "on",
-            active_min: self.layer.number("engine.active_min").map(|(number, _)| number as usize),
         }
     }
 

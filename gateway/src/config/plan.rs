@@ -78,8 +78,6 @@ pub struct EnginePlan {
     pub accept: AcceptMode,
     /// `--rebalance`: busy connections leave a reactor that is clearly busier than another. Default on.
     pub rebalance: bool,
-    /// `--active-min`: reactors that connections are gathered on while there is little to do. Default none: all of them.
-    pub active_min: Option<usize>,
 }
 
 /// `--engine raw|tokio`.
@@ -456,7 +454,6 @@ impl Default for EnginePlan {
             connections_per_source_max: None,
             accept: AcceptMode::Shared,
             rebalance: true,
-            active_min: None,
         }
     }
 }

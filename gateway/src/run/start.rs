@@ -171,7 +171,6 @@ pub(super) fn options(plan: &EnginePlan) -> Options {
             AcceptMode::Reuseport => options::Accept::Reuseport,
         },
         rebalance: if plan.rebalance { options::Rebalance::On } else { options::Rebalance::Off },
-        active_min: plan.active_min.unwrap_or(usize::MAX),
         read_budget_bytes: plan.read_budget_bytes,
         buffer_bytes_max: plan.buffer_memory_bytes_max,
         connections_max: plan.connections_max,
@@ -222,7 +221,6 @@ mod tests {
             connections_per_source_max: Some(17),
             accept: AcceptMode::Reuseport,
             rebalance: false,
-            active_min: Some(2),
         };
         let made = options(&plan);
         assert_eq!(made.mode, options::Mode::Raw(options::Dispatch::Handoff));
@@ -230,7 +228,6 @@ mod tests {
         assert_eq!((made.read_budget_bytes, made.buffer_bytes_max), (7, 11));
         assert_eq!((made.connections_max, made.connections_per_source_max), (13, Some(17)));
         assert_eq!((made.accept, made.rebalance), (options::Accept::Reuseport, options::Rebalance::Off));
-        assert_eq!(made.active_min, 2);
         let tokio = EnginePlan { mode: EngineMode::Tokio, ..plan };
         assert_eq!(options(&tokio).mode, options::Mode::Tokio);
     }

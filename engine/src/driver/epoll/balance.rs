@@ -7,12 +7,11 @@
 //! looks at one word here and nothing else happens. It moves nothing itself: `turn` asks at the end of each turn,
 //! `worker` lets it look before each batch.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 
 use crossbeam::utils::CachePadded;
 
-use crate::driver::epoll::gather::{self, Gatherer};
 use crate::options::{Dispatch, Mode, Options, Rebalance};
 use crate::stats::Counter;
 use crate::sys::cpu::ThreadClock;
@@ -65,12 +64,7 @@ enum Order {
     Move(u8, usize),
     /// They move on after every turn.
     MoveOn,
-    /// They go to the active reactor that their slot gives.
-    Gather,
 }
-
-/// The low byte of [`Order::Gather`].
-const GATHER: u8 = u8::MAX - 1;
 
 impl Order {
     fn bits(self) -> u32 {
@@ -79,7 +73,6 @@ impl Order {
             Order::Watch(epoch) => u32::from(epoch),
             Order::Move(epoch, to) => u32::from(epoch) | (to as u32 + 1) << 8,
             Order::MoveOn => u32::MAX,
-            Order::Gather => u32::MAX - 1,
         }
     }
 
@@ -87,7 +80,6 @@ impl Order {
         match (bits as u8, bits >> 8) {
             (0, _) => Order::Stay,
             (u8::MAX, _) => Order::MoveOn,
-            (GATHER, _) => Order::Gather,
             (epoch, 0) => Order::Watch(epoch),
             (epoch, to) => Order::Move(epoch, to as usize - 1),
         }
@@ -107,8 +99,6 @@ struct Home {
 /// A worker as far as moving is concerned.
 struct Seat {
     clock: OnceLock<ThreadClock>,
-    /// How long it was awake, in microseconds; counted where connections are gathered.
-    awake_us: Counter,
     /// Turns that it ended, per home.
     turns: Box<[CachePadded<[Counter; LINE]>]>,
 }
@@ -119,7 +109,7 @@ const LINE: usize = 16;
 impl Seat {
     fn new(homes: usize) -> Seat {
         let turns = (0..homes.div_ceil(LINE)).map(|_| CachePadded::default()).collect();
-        Seat { clock: OnceLock::new(), awake_us: Counter::default(), turns }
+        Seat { clock: OnceLock::new(), turns }
     }
 
     fn turns(&self, home: usize) -> &Counter {
@@ -135,25 +125,14 @@ impl Seat {
 /// What all workers share about moving.
 pub(crate) struct Balance {
     homes: Box<[CachePadded<Home>]>,
-    workers: Box<[CachePadded<Seat>]>,
+    workers: Box<[Seat]>,
     /// When homes are compared next; never while nothing is to be compared.
     look_us: CachePadded<AtomicU64>,
-    rule: Mutex<Rule>,
-    gathers: bool,
-    /// Reactors that connections are gathered on.
-    active: CachePadded<AtomicUsize>,
-}
-
-/// How it is decided who moves.
-enum Rule {
-    Even(Meter, Judge),
-    Gather(Gatherer),
+    judge: Mutex<(Meter, Judge)>,
 }
 
 /// A connection whose turn ends.
 pub(crate) struct Candidate<'a> {
-    /// Its slot.
-    pub(crate) slot: u32,
     /// Its home.
     pub(crate) home: usize,
     /// Whether a client opened it. What this side opened belongs to the worker that uses it, and stays there.
@@ -170,25 +149,13 @@ impl Balance {
         let helps = options.mode == Mode::Raw(Dispatch::Help);
         let compares = reactors > 1 && helps && options.rebalance == Rebalance::On;
         let moves_on = reactors > 1 && options.rebalance == Rebalance::EveryTurn;
-        let gathers = reactors > 1 && helps && options.active_min < reactors;
-        let rule = if gathers {
-            Rule::Gather(Gatherer::new(options.active_min, reactors))
-        } else {
-            Rule::Even(Meter::default(), Judge::new(reactors))
-        };
         let balance = Balance {
             homes: (0..reactors).map(|_| CachePadded::default()).collect(),
-            look_us: CachePadded::new(AtomicU64::new(if compares || gathers { 0 } else { u64::MAX })),
-            workers: (0..options.workers.max(1)).map(|_| CachePadded::new(Seat::new(reactors))).collect(),
-            rule: Mutex::new(rule),
-            gathers,
-            active: CachePadded::new(AtomicUsize::new(reactors)),
+            look_us: CachePadded::new(AtomicU64::new(if compares { 0 } else { u64::MAX })),
+            workers: (0..options.workers.max(1)).map(|_| Seat::new(reactors)).collect(),
+            judge: Mutex::new((Meter::default(), Judge::new(reactors))),
         };
-        let order = match (moves_on, gathers) {
-            (true, _) => Order::MoveOn,
-            (false, true) => Order::Gather,
-            (false, false) => Order::Stay,
-        };
+        let order = if moves_on { Order::MoveOn } else { Order::Stay };
         balance.homes.iter().for_each(|home| home.order.store(order.bits(), Relaxed));
         balance
     }
@@ -206,10 +173,6 @@ impl Balance {
         let home = &self.homes[candidate.home];
         match order {
             Order::MoveOn => Some((candidate.home + 1) % self.homes.len()),
-            Order::Gather if candidate.is_client => {
-                let to = candidate.slot as usize % self.active.load(Relaxed);
-                (to != candidate.home).then_some(to)
-            }
             Order::Watch(epoch) if candidate.is_client => {
                 candidate.weight.add(epoch);
                 home.watched.fetch_add(1, Relaxed);
@@ -232,16 +195,6 @@ impl Balance {
         debug_assert!(first.is_ok(), "a worker has one thread");
     }
 
-    /// True if somebody wants to know how long workers are awake.
-    pub(crate) fn gathers(&self) -> bool {
-        self.gathers
-    }
-
-    /// Says that worker `number` was awake for so long.
-    pub(crate) fn note_awake(&self, number: usize, us: u64) {
-        self.workers[number].awake_us.add(us);
-    }
-
     /// Counts a turn of a connection of `home` that worker `number` ended.
     pub(crate) fn note_turn(&self, number: usize, home: usize) {
         self.workers[number].turns(home).add(1);
@@ -253,24 +206,12 @@ impl Balance {
             return;
         }
         // Whoever comes second has nothing to do.
-        let Ok(mut rule) = self.rule.try_lock() else { return };
+        let Ok(mut judge) = self.judge.try_lock() else { return };
         if now_us < self.look_us.load(Relaxed) {
             return;
         }
-        match &mut *rule {
-            Rule::Even(meter, judge) => {
-                self.look_us.store(now_us + WINDOW_US, Relaxed);
-                self.even_out(now_us, meter, judge);
-            }
-            Rule::Gather(gatherer) => {
-                self.look_us.store(now_us + gather::WINDOW_US, Relaxed);
-                let awake_us = self.workers.iter().map(|worker| worker.awake_us.value()).sum();
-                self.active.store(gatherer.look(now_us, awake_us), Relaxed);
-            }
-        }
-    }
-
-    fn even_out(&self, now_us: u64, meter: &mut Meter, judge: &mut Judge) {
+        self.look_us.store(now_us + WINDOW_US, Relaxed);
+        let (meter, judge) = &mut *judge;
         let homes = self.homes.len();
         let used = self.workers.iter().map(|worker| worker.used(homes)).collect();
         let (elapsed_us, loads) = meter.read(now_us, used, homes);
@@ -582,7 +523,7 @@ mod tests {
         let balance = Balance::new(&Options { reactors: 2, ..Options::default() });
         let home = &balance.homes[0];
         let mut end = |weight: &mut Weight| {
-            let to = balance.destination(Candidate { slot: 0, home: 0, is_client, weight });
+            let to = balance.destination(Candidate { home: 0, is_client, weight });
             assert!(to.is_none_or(|to| to == 1));
             usize::from(to.is_some())
         };
@@ -618,18 +559,6 @@ mod tests {
     }
 
     #[test]
-    fn gathered_connections_go_where_their_slot_says() {
-        let balance = Balance::new(&Options { reactors: 4, workers: 4, active_min: 1, ..Options::default() });
-        let to = |slot, home| {
-            let weight = &mut Weight::default();
-            balance.destination(Candidate { slot, home, is_client: true, weight })
-        };
-        assert_eq!((to(7, 3), to(7, 0)), (None, Some(3)));
-        balance.active.store(2, Relaxed);
-        assert_eq!((to(7, 3), to(7, 1), to(6, 0)), (Some(1), None, None));
-    }
-
-    #[test]
     fn nothing_is_compared_where_nothing_may_move() {
         let one = Options { reactors: 1, ..Options::default() };
         let off = Options { rebalance: Rebalance::Off, ..Options::default() };
@@ -653,14 +582,8 @@ mod tests {
 
     #[test]
     fn an_order_survives_its_packing() {
-        for order in [
-            Order::Stay,
-            Order::Watch(1),
-            Order::Move(31, 0),
-            Order::Move(1, 1_023),
-            Order::MoveOn,
-            Order::Gather,
-        ] {
+        for order in [Order::Stay, Order::Watch(1), Order::Move(31, 0), Order::Move(1, 1_023), Order::MoveOn]
+        {
             assert_eq!(Order::from_bits(order.bits()), order);
         }
     }

@@ -1,11 +1,10 @@
 //! The raw mode: one oneshot epoll reactor per core, and a fixed pool of workers that run what the reactors find.
 //!
 //! A readable socket's way: `leader` (epoll) → `worker` (batch) → `turn` (read, machine, mail) → `outbox` (mail to the
-//! other connection) → `turn` again (flush, arm, release). `hub` is what all threads share, `balance` and `gather`
-//! say which connections leave their reactor, `acceptor` and `supervisor` bring new ones, `watchdog` looks for lost ones.
+//! other connection) → `turn` again (flush, arm, release). `hub` is what all threads share, `balance` says which
+//! connections leave their reactor, `acceptor` and `supervisor` bring new ones, `watchdog` looks for lost ones.
 //! The ownership rules O1 to O12 stand in `docs/architecture.md`. Started by `engine` alone.
 
-mod gather;
 mod balance;
 mod hub;
 mod outbox;

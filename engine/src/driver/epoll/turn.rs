@@ -177,7 +177,7 @@ impl<A: Application> Runner<A> {
         own.core.unload(kit);
         // Before the deadline is filed, so that the wheel of the new home gets it.
         if !own.again
-            && let Some(to) = hub.balance.destination(candidate((me.index, home), shared, own, hub))
+            && let Some(to) = hub.balance.destination(candidate(home, shared, own, hub))
         {
             change_home(own, shared, (home, to), hub);
             hub.workers[*number].counts.moves.add(1);
@@ -392,14 +392,14 @@ fn interest<A: Application>(core: &Core<A>) -> Option<Interest> {
 
 /// A held connection, as the decision about its home sees it.
 fn candidate<'a, A: Application>(
-    (slot, home): (u32, usize),
+    home: usize,
     shared: &Shared,
     own: &'a mut Own<A>,
     hub: &Hub<A>,
 ) -> Candidate<'a> {
     let listener = shared.listener();
     let is_client = listener != NO_LISTENER && Some(listener) != hub.options.own_listener;
-    Candidate { slot, home, is_client, weight: &mut own.weight }
+    Candidate { home, is_client, weight: &mut own.weight }
 }
 
 /// Leaves the epoll set of the old home for the new one, where arming adds it under the same token (O8). What the old

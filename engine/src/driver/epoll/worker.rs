@@ -49,8 +49,6 @@ pub(crate) struct PoolWorker<A: Application> {
     /// What ran in this batch.
     held: Vec<Held>,
     number: usize,
-    /// Since when it has been awake without having said so, in microseconds.
-    awake_us: u64,
     /// Since when slots are queued, in microseconds; 0 if none is.
     queued_since_us: u64,
     /// Of the hub, when this worker last looked.
@@ -72,7 +70,7 @@ impl<A: Application> PoolWorker<A> {
         let out = Outbox::new(events, home);
         let runner = Runner::new(Arc::clone(&hub), kit, out, number);
         let held = Vec::with_capacity(4 * TURNS_MAX);
-        PoolWorker { hub, runner, lead, held, number, awake_us: 0, queued_since_us: 0, ebbs: 0 }
+        PoolWorker { hub, runner, lead, held, number, queued_since_us: 0, ebbs: 0 }
     }
 
     /// Runs until the engine ends.
@@ -108,9 +106,6 @@ impl<A: Application> PoolWorker<A> {
                 lead.ebb();
             }
         }
-        if self.hub.balance.gathers() {
-            self.note_awake(self.hub.clock.micros());
-        }
         let PoolWorker { hub, runner, lead, number, .. } = self;
         let counts = &hub.workers[*number].counts;
         if let Some(lead) = lead {
@@ -118,9 +113,6 @@ impl<A: Application> PoolWorker<A> {
             let surplus = || has_surplus(hub, *number);
             let result = lead.wait(surplus, counts, &mut |slot| events.push(slot));
             result.expect("epoll_wait fails for a bad descriptor alone, and this one is ours");
-            if self.hub.balance.gathers() {
-                self.awake_us = self.hub.clock.micros();
-            }
         } else {
             let sleep = &hub.workers[*number].sleep;
             sleep.announce();
@@ -129,9 +121,6 @@ impl<A: Application> PoolWorker<A> {
                 std::thread::park();
             }
             sleep.end();
-            if self.hub.balance.gathers() {
-                self.awake_us = self.hub.clock.micros();
-            }
             self.take_handed_off();
         }
         !self.runner.out.is_empty() || self.steal(STEAL_FROM)
@@ -175,14 +164,6 @@ impl<A: Application> PoolWorker<A> {
             }
         }
         false
-    }
-
-    /// Says how long it has been awake, if anybody wants to know.
-    fn note_awake(&mut self, now_us: u64) {
-        let us = now_us.saturating_sub(std::mem::replace(&mut self.awake_us, now_us));
-        if self.hub.balance.gathers() {
-            self.hub.balance.note_awake(self.number, us);
-        }
     }
 
     /// Polls epoll now and then while work is queued.
@@ -229,7 +210,6 @@ impl<A: Application> PoolWorker<A> {
         // All that this batch takes out of its queues is there by now, but for what its own mail queues.
         self.runner.look_at_clock();
         let began_us = self.runner.now_us;
-        self.note_awake(began_us);
         self.hub.balance.look(began_us);
         let (events, mail) = (self.runner.out.events.len(), self.runner.out.mail.len());
         self.runner.read_bytes = 0;
