@@ -416,7 +416,7 @@ pub const KEYS: &[Key] = &[
     changes("timeouts.http_head", Kind::Duration(100, HOUR), "10s",
         "The head of an HTTP request must be there so long after its first byte, whatever comes of it in between"),
     changes("timeouts.http_body", Kind::Duration(100, DAY), "1m",
-        "How long nothing may come of a body of HTTP while it is read, and nothing be taken of one that is written"),
+        "How long less than `limits.http_body_rate_min` may come of a request's body while it is read, or be taken of an answer; a server that falls silent in the middle of an answer has `timeouts.idle`"),
     changes("http.forwarded", Kind::Choice(&["x-forwarded", "forwarded", "both", "off"]), "x-forwarded",
         "How upstreams learn of the client: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239); what clients say of themselves in either is removed unless they are trusted"),
     changes("http.trusted", Kind::Texts("IP|IP/BITS"), "(nobody)",

@@ -29,6 +29,8 @@ pub struct Work {
     pub length: BodyLength,
     /// Whether all of it was written or queued.
     pub request_ended: bool,
+    /// Bytes of it that were queued so far, framing included.
+    pub queued_bytes: u64,
     /// Looks for the head of the response.
     pub head: HeadDecoder,
     /// How far the response is.
@@ -71,6 +73,7 @@ impl Default for Work {
             method: Method::Get,
             length: BodyLength::None,
             request_ended: false,
+            queued_bytes: 0,
             head: HeadDecoder::default(),
             response: Response::Head,
             may_repeat: true,
@@ -133,6 +136,8 @@ pub struct HttpExchange {
     pub body: BodyDecoder,
     /// All of the request has come.
     pub request_ended: bool,
+    /// The client waits for a 100 before it sends its body.
+    pub needs_continue: bool,
     /// Bytes of the body that may be sent; a piece may overdraw it.
     pub credit: i64,
     /// The head of the answer has been queued.

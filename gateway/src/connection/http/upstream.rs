@@ -177,9 +177,11 @@ impl HttpUpstream {
             let bytes = window_bytes(context.local);
             context.send(work.owner, Mail::HttpCredit { key: work.key, bytes });
         }
-        // RFC 9110 section 9.2.2: only what is idempotent may be sent again by itself, and a body is not kept for that.
-        work.may_repeat = self.served > 0 && !has_body && work.request_ended && is_idempotent(work.method);
-        if work.may_repeat || message.head.upgrade().is_some() {
+        work.queued_bytes = queued_now(context);
+        // RFC 9110 section 9.2.2: what was sent may only be sent again by itself if it is idempotent; a body is not kept.
+        let is_kept = self.served > 0 && !has_body && work.request_ended;
+        work.may_repeat = is_kept && is_idempotent(work.method);
+        if is_kept || message.head.upgrade().is_some() {
             work.request = Some(message);
         } else {
             context.local.keep_message(message);
@@ -212,6 +214,7 @@ impl HttpUpstream {
             }
             None => write_end(work.length, trailers.as_deref(), context),
         };
+        work.queued_bytes += queued_now(context);
         if !written {
             return self.fail(Failure::MemoryCeiling, CloseReason::MemoryCeiling, context);
         }
@@ -240,8 +243,10 @@ impl HttpUpstream {
     fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
         let before = incoming.len();
         while !incoming.is_empty() && !self.closed {
-            let Some(work) = &mut self.work else {
-                // Nothing was asked: a 408 or an echo of something that is over; it must not reach another client.
+            // Nothing was asked, or nothing of what was asked has left: a 408, or an echo of something that is over. It must
+            // not reach the client that just took this connection.
+            let is_unasked = self.has_sent_nothing(context);
+            let Some(work) = self.work.as_mut().filter(|_| !is_unasked) else {
                 self.close(CloseReason::ResponseMalformed, context);
                 break;
             };
@@ -528,19 +533,37 @@ impl HttpUpstream {
 
     /// The exchange cannot go on.
     fn fail<A: Proxy>(&mut self, why: Failure, reason: CloseReason, context: &mut Context<'_, A>) {
+        let aborts = self.is_answering();
         self.give_up(why, context);
-        context.close(reason.index() as u8);
+        match aborts {
+            // What is still queued of the request must not be sent when it is sent elsewhere, or answered as failed.
+            true => context.reset(reason.index() as u8),
+            false => context.close(reason.index() as u8),
+        }
+    }
+
+    /// True while a response is owed.
+    fn is_answering(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| !matches!(work.response, Response::Ended))
+    }
+
+    /// True if no byte of the request that it works on has left.
+    fn has_sent_nothing<A: Proxy>(&self, context: &Context<'_, A>) -> bool {
+        self.work
+            .as_ref()
+            .is_some_and(|work| work.queued_bytes > 0 && context.output_bytes as u64 >= work.queued_bytes)
     }
 
     /// Takes no more, and tells the owner of the request: whether it may be sent again, or that it failed.
     fn give_up<A: Proxy>(&mut self, why: Failure, context: &mut Context<'_, A>) {
         self.closed = true;
         self.link.shut();
+        let sent_nothing = self.has_sent_nothing(context);
         let Some(mut work) = self.work.take() else { return };
         if matches!(work.response, Response::Ended) {
             return;
         }
-        match work.request.take().filter(|_| work.may_repeat && !work.answered) {
+        match work.request.take().filter(|_| sent_nothing || work.may_repeat && !work.answered) {
             Some(mut message) => {
                 message.place = work.place.take();
                 message.fresh = self.is_open;
@@ -551,8 +574,7 @@ impl HttpUpstream {
     }
 
     fn close<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
-        self.give_up(Failure::UpstreamLost, context);
-        context.close(reason.index() as u8);
+        self.fail(Failure::UpstreamLost, reason, context);
     }
 
     fn arm<A: Proxy>(&mut self, at: Time, context: &mut Context<'_, A>) {
@@ -561,6 +583,11 @@ impl HttpUpstream {
             context.set_deadline(Some(at));
         }
     }
+}
+
+/// Bytes that this call has queued.
+fn queued_now<A: Proxy>(context: &Context<'_, A>) -> u64 {
+    context.effects.output.iter().map(|piece| piece.len() as u64).sum()
 }
 
 /// RFC 9110 section 9.2.2.

@@ -343,11 +343,19 @@ impl HttpDownstream {
         context.local.fail(why);
         let Some(exchange) = self.exchange() else { return };
         if exchange.answered {
-            // A client that counts or waits for the last chunk notices; one that reads until the end would not.
-            return self.reset(CloseReason::PartnerGone, context);
+            return self.cut(CloseReason::PartnerGone, context);
         }
         let reply = Reply { reason: name, field, ..Reply::of(status) };
         self.answer(&reply, Some(why), context);
+    }
+
+    /// Ends the connection in the middle of an answer. A client that counts or waits for the last chunk notices, and gets
+    /// what is queued, earlier answers too; for one that reads until the end only a reset is not an end.
+    pub(super) fn cut<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
+        match self.exchange().map(|exchange| (exchange.answered, exchange.length)) {
+            Some((true, BodyLength::UntilClose)) => self.reset(reason, context),
+            _ => self.close(reason, context),
+        }
     }
 
     /// Answers the exchange with `reply`, and goes on with the next request if the connection may.

@@ -132,16 +132,22 @@ impl HttpDownstream {
         let idle_ms = context.local.shared.plan.timeouts.idle_ms;
         let load = self.load.as_ref();
         if load.and_then(|load| load.drain).is_some_and(|drain| drain.deadline <= context.now) {
-            return self.close(CloseReason::DrainDeadline, context);
+            return self.cut(CloseReason::DrainDeadline, context);
         }
         let lingering = load.and_then(|load| load.lingering);
         if lingering.is_some_and(|(since, _)| since.after_ms(LINGER_MS) <= context.now) {
             return self.end_lingering(context);
         }
-        // With an exchange this is what ends a response of which nothing comes any more.
-        if context.last_active.after_ms(idle_ms) <= context.now {
-            self.close(CloseReason::IdleTimeout, context);
+        // Whoever waits for an answer is not idle, however long its route gives the server. Behind the head of an answer this
+        // is what ends one of which nothing comes any more.
+        if !self.awaits_head() && context.last_active.after_ms(idle_ms) <= context.now {
+            self.cut(CloseReason::IdleTimeout, context);
         }
+    }
+
+    fn awaits_head(&self) -> bool {
+        let exchange = self.load.as_ref().and_then(|load| load.exchange.as_ref());
+        exchange.is_some_and(|exchange| !exchange.answered)
     }
 
     /// Is to end by `deadline`: at a quiet point from a random moment of the first half on.
@@ -158,6 +164,7 @@ impl HttpDownstream {
         let again = context.now.after_ms(AGAIN_MS);
         let idle = context.last_active.after_ms(timeouts.idle_ms).max(again);
         let Some(load) = &self.load else { return Some(idle) };
+        let idle = (!self.awaits_head()).then_some(idle);
         let head = load.head_began.map(|began| began.after_ms(timeouts.http_head_ms).max(again));
         let drain =
             load.drain.map(|drain| if drain.from > context.now { drain.from } else { drain.deadline });
@@ -172,7 +179,7 @@ impl HttpDownstream {
             .filter(|exchange| exchange.answered || !exchange.request_ended)
             .map(|exchange| exchange.window.0.after_ms(timeouts.http_body_ms).max(again));
         let backlog = load.backlog.map(|(since, _)| since.after_ms(timeouts.http_body_ms).max(again));
-        [Some(idle), head, drain, linger, answer, held, body, backlog].into_iter().flatten().min()
+        [idle, head, drain, linger, answer, held, body, backlog].into_iter().flatten().min()
     }
 }
 

@@ -29,7 +29,7 @@ use super::{HttpDownstream, PAUSED_BY_CREDIT, PAUSED_BY_PIPELINE, cancel};
 impl HttpDownstream {
     pub(super) fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
         let before = incoming.len();
-        while !incoming.is_empty() && !self.closed {
+        while !incoming.is_empty() && !self.closed && self.paused == 0 {
             let goes_on = match self.exchange().map(|exchange| exchange.request_ended) {
                 _ if self.is_lingering() => self.throw_away(incoming, context),
                 None => self.on_head(incoming, context),
@@ -133,24 +133,20 @@ impl HttpDownstream {
         let refused = exchange.body_of(incoming, &mut message, (&mut load.trailers, context)).err();
         let asks = message.head.expects_continue;
         message.head.expects_continue = false;
-        let needs_continue = asks && !exchange.request_ended && !exchange.is_http10 && incoming.is_empty();
+        exchange.needs_continue =
+            asks && !exchange.request_ended && !exchange.is_http10 && incoming.is_empty();
         self.load(context).exchange = Some(exchange);
         if let Some(fault) = refused {
             context.local.keep_message(message);
             self.refuse_body(fault, context);
             return false;
         }
-        self.route(message, needs_continue, context);
+        self.route(message, context);
         !self.closed
     }
 
     /// Sends a request on its way, or answers it.
-    fn route<A: Proxy>(
-        &mut self,
-        mut message: Box<Message>,
-        needs_continue: bool,
-        context: &mut Context<'_, A>,
-    ) {
+    fn route<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) {
         if let Some(failure) = judge(&mut message.head) {
             let version =
                 (failure == Failure::UpgradeRefused).then_some((&b"Sec-WebSocket-Version"[..], &b"13"[..]));
@@ -174,10 +170,6 @@ impl HttpDownstream {
         (exchange.route, exchange.random, exchange.timeout_ms) = (Some(index), random, timeout_ms);
         self.await_answer(context);
         self.filter(message, context);
-        if needs_continue && self.exchange().is_some_and(|exchange| exchange.upstream.is_some()) {
-            // RFC 9110 section 10.1.1: the server is asked with the body that follows.
-            self.write_control(CONTINUE, context);
-        }
     }
 
     /// Takes a request through the filters of its route, from where it stands.
@@ -282,6 +274,10 @@ impl HttpDownstream {
                     self.pause(PAUSED_BY_CREDIT, context);
                 }
                 context.send(upstream, Mail::HttpRequest { message });
+                if self.exchange().is_some_and(|exchange| std::mem::take(&mut exchange.needs_continue)) {
+                    // RFC 9110 section 10.1.1: the server is asked with the body that follows.
+                    self.write_control(CONTINUE, context);
+                }
             }
             Err(failure) => {
                 context.local.keep_message(message);
@@ -405,6 +401,7 @@ impl HttpExchange {
             keep_alive: head.keep_alive,
             body: BodyDecoder::new(head.body),
             request_ended: false,
+            needs_continue: false,
             credit: 0,
             answered: false,
             response_ended: false,
