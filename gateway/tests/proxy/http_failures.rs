@@ -461,3 +461,35 @@ fn nothing_is_left_of_requests_that_were_refused() {
     }
     assert_eq!((world.servers().len(), world.held(0)), (0, (0, 0)));
 }
+
+#[test]
+fn bytes_that_were_there_before_a_request_left_answer_nobody() {
+    for seed in 0..40 {
+        let (mut world, client, old) = asked_world(http_plan(1), 600 + seed / 2);
+        // Both are there when the server's connection runs next: which comes first in that turn must not matter.
+        world.send_later(client, &post("/a", b""));
+        let stale = [response("408 Request Timeout", "Connection: close\r\n", ""), ok("of another")];
+        world.send(old, &stale[seed as usize % 2]);
+        let fresh = world.server();
+        assert!(fresh != old, "the old one ended");
+        assert_eq!(world.http(fresh).line, "POST /a HTTP/1.1", "nothing of it had left");
+        world.send(fresh, &ok("its own"));
+        assert_eq!(world.http(client).text(), "its own");
+        assert_eq!(world.reason(old), Some(CloseReason::ResponseMalformed));
+        assert_eq!(world.held(0), (0, 0));
+    }
+}
+
+#[test]
+fn a_client_that_waits_longer_for_its_answer_than_it_may_be_idle_gets_it() {
+    let mut plan = http_plan(1);
+    plan.timeouts.idle_ms = 1_000;
+    let (mut world, client, server) = asked_world(plan, 61);
+    world.send(client, &get("/slow"));
+    drop(world.http(server));
+    world.advance(20_000);
+    world.send(server, &ok("late"));
+    assert_eq!(world.http(client).text(), "late");
+    world.advance(2_000);
+    assert_eq!(world.reason(client), Some(CloseReason::IdleTimeout));
+}

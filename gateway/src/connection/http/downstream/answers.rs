@@ -283,6 +283,8 @@ impl HttpDownstream {
         context.set_in_flight(0);
         context.set_state(State::Idle as u8);
         context.mark_active();
+        let idle_ms = context.local.shared.plan.timeouts.idle_ms;
+        self.arm(context.now.after_ms(idle_ms), context);
         self.resume(PAUSED_BY_PIPELINE, context);
         self.resume(PAUSED_BY_CREDIT, context);
     }
