@@ -351,12 +351,12 @@ impl HttpDownstream {
         self.answer(&reply, Some(why), context);
     }
 
-    /// Ends the connection in the middle of an answer. A client that counts or waits for the last chunk notices, and gets
-    /// what is queued, earlier answers too; for one that reads until the end only a reset is not an end.
+    /// Ends the connection, perhaps in the middle of an answer: then by a reset, for to a client that reads until the end
+    /// anything else is an end.
     pub(super) fn cut<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
-        match self.exchange().map(|exchange| (exchange.answered, exchange.length)) {
-            Some((true, BodyLength::UntilClose)) => self.reset(reason, context),
-            _ => self.close(reason, context),
+        match self.exchange().is_some_and(|exchange| exchange.answered) {
+            true => self.reset(reason, context),
+            false => self.close(reason, context),
         }
     }
 
