@@ -145,6 +145,33 @@ fn rule_3_a_machine_that_needs_more_is_offered_so_much_and_large_bytes_once() {
 }
 
 #[test]
+fn rule_3_a_machine_that_asks_for_one_byte_more_each_time_is_not_fed_byte_by_byte() {
+    const ALL: usize = 32_000;
+    let asking = |log: &Arc<Log>, _| {
+        let (log, mut offers) = (Arc::clone(log), 0);
+        Some(act(move |input, context| {
+            let Input::Bytes(bytes) = input else { return };
+            offers += 1;
+            if bytes.len() < ALL {
+                if bytes.len() == 16_384 {
+                    log.add("more than is offered again");
+                }
+                return context.need(bytes.len() + 1);
+            }
+            log.add(if offers < 40 { "in portions".to_owned() } else { format!("in {offers} offers") });
+            bytes.consume(ALL);
+        }))
+    };
+    each_driver(asking, |stage, _| {
+        let end = stage.connect(0);
+        stage.send(end, &[7; 16_384]);
+        stage.until(&has("more than is offered again"));
+        stage.send(end, &[7; ALL - 16_384]);
+        stage.until(&has("in portions"));
+    });
+}
+
+#[test]
 fn rule_3_consuming_nothing_from_a_full_buffer_is_a_fault() {
     let idle = |log: &Arc<Log>, _| {
         let log = Arc::clone(log);

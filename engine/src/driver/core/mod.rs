@@ -20,6 +20,8 @@ use crate::time::{Tick, Time};
 
 /// Up to so many bytes are offered again; a machine that needs more says so (rule 3).
 pub(crate) const OFFER_AGAIN_BYTES_MAX: usize = 16 << 10;
+/// A read for a message above that takes so much at least, if it is there.
+const LARGE_READ_MIN: usize = 8 << 10;
 /// How long a closing connection may take to write what is queued, in milliseconds.
 const CLOSE_FLUSH_MS: u64 = 10_000;
 /// How long a heavy sender is not read under memory pressure before it is looked at again, in milliseconds.
@@ -547,7 +549,8 @@ impl<A: Application> Core<A> {
         let waiting = load.tail.as_ref().map_or(0, Chunk::len);
         let small = OFFER_AGAIN_BYTES_MAX.min(load.need);
         if load.tail.as_ref().is_none_or(|tail| tail.spare_bytes() == 0 || tail.capacity() < small) {
-            let bytes = (waiting * 2).max(OFFER_AGAIN_BYTES_MAX).min(load.need);
+            let most = load.need.max(waiting + LARGE_READ_MIN);
+            let bytes = (waiting * 2).max(OFFER_AGAIN_BYTES_MAX).min(most);
             let Some(mut grown) = Chunk::take(&kit.pool, bytes) else {
                 return (1, Err(ErrorKind::OutOfMemory.into()));
             };
@@ -557,7 +560,8 @@ impl<A: Application> Core<A> {
             load.tail = Some(grown);
         }
         let tail = load.tail.as_mut().expect("just made");
-        let room = tail.spare_bytes().min(load.need - waiting);
+        // A machine that cannot know how much is missing asks for one byte more again and again.
+        let room = tail.spare_bytes().min((load.need - waiting).max(LARGE_READ_MIN));
         let result = source(&mut tail.spare()[..room]);
         if let Ok(bytes) = result {
             tail.fill(bytes);
