@@ -30,8 +30,6 @@ pub mod http;
 
 pub mod http1;
 
-pub mod websocket;
-
 pub mod testing;
 
 pub mod properties;
