@@ -21,7 +21,6 @@ use crate::scenario::suite::SuiteOptions;
 use crate::scenario::target::Target;
 use crate::scenario::window;
 use crate::scenario::window::Bench;
-use crate::spawn::Spawned;
 use crate::trouble::Trouble;
 
 #[derive(Debug, Args)]
@@ -118,7 +117,6 @@ pub(super) fn run(flags: &RunFlags, bench: &Path, arguments: &[OsString]) -> Res
         time_max: flags.time_max,
         bench: Bench {
             program: bench.into(),
-            gateway_help: help(bench, gateway.as_deref()),
             gateway,
             gateway_flags: flags.gateway_flag.clone(),
             folder,
@@ -174,14 +172,6 @@ fn hint(name: &str) -> String {
     )
 }
 
-/// What the gateway says about its flags, if it does.
-fn help(bench: &Path, gateway: Option<&Path>) -> String {
-    let Some(gateway) = gateway else { return String::new() };
-    let arguments = ["run", "--help"].map(OsString::from);
-    let Ok(asked) = Spawned::start(bench, "the gateway", gateway, &arguments) else { return String::new() };
-    std::iter::from_fn(|| asked.next_line(HELP_MAX).ok()).map(|line| line + "\n").collect()
-}
-
 /// As one would type it.
 fn command(arguments: &[OsString]) -> String {
     let quoted = arguments.iter().map(|word| {
@@ -191,8 +181,6 @@ fn command(arguments: &[OsString]) -> String {
     std::iter::once("bowline-bench".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// How long a line of the gateway's help is waited for.
-const HELP_MAX: Duration = Duration::from_secs(5);
 /// Where scripts/peers.sh puts them.
 const PEERS: &str = ".peers/bin";
 /// The raw results in their folder.

@@ -38,8 +38,6 @@ pub struct Window {
     pub processes: usize,
     /// Further flags of the gateway.
     pub gateway_flags: Vec<String>,
-    /// Further ones that it gets only if its help knows them; what is measured without them is said.
-    pub gateway_flags_if_known: Vec<String>,
     /// The gateway's admin interface is needed.
     pub admin: bool,
     /// Peers that relay TCP take part.
@@ -284,8 +282,6 @@ struct WindowText {
     #[serde(default)]
     gateway_flags: Vec<String>,
     #[serde(default)]
-    gateway_flags_if_known: Vec<String>,
-    #[serde(default)]
     admin: bool,
     #[serde(default)]
     peers: bool,
@@ -375,7 +371,6 @@ impl WindowText {
             protocol: self.protocol,
             processes: self.processes,
             gateway_flags: self.gateway_flags,
-            gateway_flags_if_known: self.gateway_flags_if_known,
             admin: self.admin,
             peers: self.peers,
             targets: self.targets,

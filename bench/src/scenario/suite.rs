@@ -157,7 +157,6 @@ impl<'a> Suite<'a> {
         for scenario in &options.scenarios {
             for window in &scenario.windows {
                 let targets = self.targets(scenario, window)?;
-                self.say_unknown_flags(scenario, window, &targets)?;
                 let what = what(window);
                 let rounds = 0..options.rounds.min(window.rounds_max).max(window.rounds_min);
                 let all = rounds.flat_map(|round| (0..targets.len()).map(move |target| (round, target)));
@@ -173,22 +172,6 @@ impl<'a> Suite<'a> {
             }
         }
         Ok(plan)
-    }
-
-    /// A flag that this gateway does not have changes what the window says.
-    fn say_unknown_flags(
-        &mut self,
-        scenario: &Scenario,
-        window: &Window,
-        targets: &[Target],
-    ) -> Result<(), Trouble> {
-        for flag in &window.gateway_flags_if_known {
-            if targets.iter().any(Target::is_gateway) && !self.options.bench.knows(flag) {
-                let what = format!("{flag} in {} {}", scenario.name, window.name);
-                self.skip(what, "this gateway has no such flag, so it is measured without".into())?;
-            }
-        }
-        Ok(())
     }
 
     fn run_window(&mut self, planned: &Planned<'_>, whole: Duration) -> Result<(), Trouble> {
@@ -317,7 +300,7 @@ impl<'a> Suite<'a> {
 
 /// All that a window does.
 fn what(window: &Window) -> String {
-    let flags = [&window.gateway_flags[..], &window.gateway_flags_if_known].concat();
+    let flags = &window.gateway_flags;
     format!("{:?} {:?} x {}, gateway {flags:?}", window.protocol, window.what, window.processes)
 }
 

@@ -42,8 +42,6 @@ pub struct Bench {
     pub gateway: Option<PathBuf>,
     /// Flags of every gateway.
     pub gateway_flags: Vec<String>,
-    /// What it says about its flags.
-    pub gateway_help: String,
     /// Where configurations of peers are written.
     pub folder: PathBuf,
     /// The load generator's core.
@@ -91,12 +89,6 @@ pub fn measure(bench: &Bench, window: &Window, target: &Target) -> Result<Measur
 }
 
 impl Bench {
-    /// Whether the gateway has a flag, by its help; `--flag=value` is known when `--flag` is.
-    pub fn knows(&self, flag: &str) -> bool {
-        let name = flag.split('=').next().unwrap_or(flag);
-        self.gateway_help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == name)
-    }
-
     /// What tells these programs from those of another build.
     pub fn build(&self) -> String {
         resume::build_of([Some(&*self.program), self.gateway.as_deref()].into_iter().flatten())
@@ -114,9 +106,7 @@ impl Bench {
         upstream: std::net::SocketAddr,
         connections_max: Option<usize>,
     ) -> Result<Vec<Running>, Trouble> {
-        let known = window.gateway_flags_if_known.iter().filter(|flag| self.knows(flag)).cloned();
-        let flags: Vec<_> =
-            window.gateway_flags.iter().cloned().chain(known).chain(self.gateway_flags.clone()).collect();
+        let flags = [&window.gateway_flags[..], &self.gateway_flags].concat();
         target.start(&StartOptions {
             bench: &self.program,
             gateway: self.gateway.as_deref(),
