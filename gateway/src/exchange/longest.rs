@@ -7,6 +7,31 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bowline_engine::machine::Address;
+use serde::{Deserialize, Serialize};
+
+/// How a client stands on the list: the magnitude of the queue that it last told, 0 while it is not listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed(u8);
+
+impl Listed {
+    /// True while its client is listed.
+    pub fn is_listed(self) -> bool {
+        self.0 > 0
+    }
+
+    /// The queue of `client` has `bytes`. The list hears of it when they doubled, halved or became few: its lock is not
+    /// taken for every piece, and the longest queue is the longest up to a factor of two.
+    pub fn tell(&mut self, longest: &Longest, client: Address, bytes: usize) {
+        let magnitude =
+            if bytes > LISTED_BYTES_MIN { (usize::BITS - bytes.leading_zeros()) as u8 } else { 0 };
+        let before = std::mem::replace(&mut self.0, magnitude);
+        match (before, magnitude) {
+            (before, now) if before == now => {}
+            (_, 0) => longest.forget(client),
+            _ => longest.list(client, bytes),
+        }
+    }
+}
 
 /// The queues of the whole process. Its lock is not taken for a queue below [`LISTED_BYTES_MIN`].
 #[derive(Debug, Default)]
@@ -57,6 +82,21 @@ pub const LISTED_BYTES_MIN: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_is_told_when_it_doubled_halved_or_became_short() {
+        let (longest, client, mut listed) = (Longest::default(), Address::OUTSIDE, Listed::default());
+        let mut told = |bytes| {
+            listed.tell(&longest, client, bytes);
+            longest.lock().bytes.get(&client).copied()
+        };
+        assert_eq!([told(LISTED_BYTES_MIN), told(70_000), told(100_000)], [None, Some(70_000), Some(70_000)]);
+        assert_eq!(
+            [told(200_000), told(262_143), told(90_000)],
+            [Some(200_000), Some(200_000), Some(90_000)]
+        );
+        assert_eq!((told(9), listed.is_listed()), (None, false));
+    }
 
     #[test]
     fn the_longest_is_taken_and_the_next_when_it_is_gone() {

@@ -17,7 +17,7 @@ mod http;
 pub use cause::Cause;
 pub use http::{HttpExchange, HttpLoad, Response, Work};
 pub use load::{Bound, Drain, FrameClock, Load, Oneway, OutputWindow};
-pub use longest::{LISTED_BYTES_MIN, Longest};
+pub use longest::{LISTED_BYTES_MIN, Listed, Longest};
 pub use meter::Meter;
 pub use reserve::{LargeFrames, Reservation};
 pub use services::{SERVICE_BYTES_MAX, Services};

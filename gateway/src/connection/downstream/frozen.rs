@@ -14,6 +14,7 @@ use crate::exchange::Drain;
 use crate::exchange::Exchange;
 use crate::exchange::Exchanges;
 use crate::exchange::FrameClock;
+use crate::exchange::Listed;
 use crate::exchange::Load;
 use crate::exchange::Meter;
 use crate::exchange::Oneway;
@@ -33,7 +34,7 @@ struct FrozenDownstream {
     heartbeats: Meter,
     paused: u8,
     ending: Option<u8>,
-    listed: bool,
+    listed: Listed,
     armed_ms: Option<u64>,
     load: Option<FrozenLoad>,
 }

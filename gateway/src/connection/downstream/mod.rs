@@ -19,6 +19,7 @@ use crate::config::plan::LimitsPlan;
 use crate::error::CloseReason;
 use crate::error::Failure;
 use crate::exchange::LISTED_BYTES_MIN;
+use crate::exchange::Listed;
 use crate::exchange::Load;
 use crate::exchange::Meter;
 use crate::logging;
@@ -45,7 +46,7 @@ pub struct Downstream {
     /// Why it ends at the next quiet point.
     ending: Option<CloseReason>,
     /// Its output queue is one of those of which the longest is closed first.
-    listed: bool,
+    listed: Listed,
     closed: bool,
 }
 
@@ -74,7 +75,7 @@ impl Downstream {
             version: Version::V1.pool_key(),
             paused: 0,
             ending: None,
-            listed: false,
+            listed: Listed::default(),
             closed: false,
         }
     }
@@ -284,13 +285,7 @@ impl Downstream {
 
     /// Says how long the output queue is, if that matters at the memory ceiling.
     fn list_output<A: Proxy>(&mut self, queued: usize, context: &mut Context<'_, A>) {
-        let longest = &context.local.shared.longest;
-        if queued > LISTED_BYTES_MIN {
-            longest.list(context.me, queued);
-            self.listed = true;
-        } else if std::mem::take(&mut self.listed) {
-            longest.forget(context.me);
-        }
+        self.listed.tell(&context.local.shared.longest, context.me, queued);
     }
 
     /// Ends so that others may live, unless its queue was written meanwhile.
@@ -326,6 +321,7 @@ impl Downstream {
                 self.on_unsent(to, run, Failure::ConnectFailed, context);
             }
             Mail::CallbackReply { .. } => context.local.count(Count::LateReplies),
+            Mail::Shed => context.local.shared.longest.forget(to),
             _ => {}
         }
     }

@@ -612,7 +612,11 @@ impl<A: Proxy> Machine<A> for HttpUpstream {
             Input::Mail { from, mail } => self.on_mail(from, mail, context),
             Input::Bounced {
                 to,
-                mail: Mail::HttpResponse { .. } | Mail::HttpBody { .. } | Mail::HttpEnd { .. },
+                mail:
+                    Mail::HttpResponse { .. }
+                    | Mail::HttpBody { .. }
+                    | Mail::HttpEnd { .. }
+                    | Mail::HttpCredit { .. },
             } => self.on_owner_gone(to, context),
             Input::Bounced { .. } => {}
             Input::Deadline => self.on_deadline(context),

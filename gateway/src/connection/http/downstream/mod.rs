@@ -19,6 +19,7 @@ use crate::exchange::Drain;
 use crate::exchange::HttpExchange;
 use crate::exchange::HttpLoad;
 use crate::exchange::LISTED_BYTES_MIN;
+use crate::exchange::Listed;
 use crate::logging;
 use crate::mail::Mail;
 use crate::worker::Proxy;
@@ -45,7 +46,7 @@ pub struct HttpDownstream {
     /// Why it ends with the exchange that is going on.
     ending: Option<CloseReason>,
     /// Its output queue is one of those of which the longest is closed first.
-    listed: bool,
+    listed: Listed,
     closed: bool,
 }
 
@@ -68,7 +69,7 @@ impl HttpDownstream {
             listener,
             paused: 0,
             ending: None,
-            listed: false,
+            listed: Listed::default(),
             closed: false,
         }
     }
@@ -167,7 +168,7 @@ impl HttpDownstream {
 
     /// Says how long the output queue is, if that matters at the memory ceiling.
     fn judge_output<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if context.effects.output.is_empty() && !self.listed {
+        if context.effects.output.is_empty() && !self.listed.is_listed() {
             return;
         }
         let fresh: usize = context.effects.output.iter().map(|piece| piece.len()).sum();
@@ -180,13 +181,7 @@ impl HttpDownstream {
     }
 
     fn list_output<A: Proxy>(&mut self, queued: usize, context: &mut Context<'_, A>) {
-        let longest = &context.local.shared.longest;
-        if queued > LISTED_BYTES_MIN {
-            longest.list(context.me, queued);
-            self.listed = true;
-        } else if std::mem::take(&mut self.listed) {
-            longest.forget(context.me);
-        }
+        self.listed.tell(&context.local.shared.longest, context.me, queued);
     }
 
     fn on_shed<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
@@ -220,6 +215,16 @@ impl HttpDownstream {
             Mail::HttpCredit { bytes, .. } => self.on_credit(bytes, context),
             // Nothing else is sent to it; what it carries is given back by dropping it.
             _ => {}
+        }
+    }
+
+    /// The server's connection is gone, and did not say so: it came to its end by a fault of its own.
+    fn on_partner_gone<A: Proxy>(&mut self, upstream: Address, key: u32, context: &mut Context<'_, A>) {
+        let is_current = self
+            .exchange()
+            .is_some_and(|exchange| (exchange.upstream, exchange.key) == (Some(upstream), key));
+        if is_current {
+            self.on_failed(Failure::UpstreamLost, context);
         }
     }
 
@@ -271,6 +276,11 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
                     self.on_unsent(message, Failure::ConnectFailed, context);
                 }
             }
+            Input::Bounced { to, mail: Mail::Shed } => context.local.shared.longest.forget(to),
+            Input::Bounced {
+                to,
+                mail: Mail::HttpBody { key, .. } | Mail::HttpEnd { key, .. } | Mail::HttpCredit { key, .. },
+            } => self.on_partner_gone(to, key, context),
             Input::Bounced { .. } | Input::Failed(_) => {}
             Input::Deadline => self.on_deadline(context),
             Input::Flushed { written, queued } => self.on_flushed(written, queued, context),
