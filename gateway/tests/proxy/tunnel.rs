@@ -109,6 +109,26 @@ fn each_direction_that_is_left_alone_ends_in_its_own_time() {
 }
 
 #[test]
+fn what_is_left_for_a_server_that_takes_nothing_has_a_time_when_its_client_is_gone() {
+    let mut plan = tunnel_plan(1);
+    (plan.timeouts.client_fin_ms, plan.timeouts.server_fin_ms) = (4_000, 2_000);
+    let mut world = World::new(plan, 9);
+    let (client, server) = opened(&mut world);
+    world.set_window(server, Some(0));
+    world.send(client, b"the last words");
+    world.end(client);
+    world.end(server);
+    assert_eq!((world.reason(client), world.is_closed(server)), (Some(CloseReason::PeerClosed), false));
+    world.advance(1_900);
+    assert_eq!(world.held(0), (1, 0), "it has its room until then");
+    world.advance(100 + 4 * TICK_MS);
+    assert_eq!(world.held(0), (0, 0));
+    // A close lets what is queued have some seconds more.
+    world.advance(11_000);
+    assert_eq!(world.reason(server), Some(CloseReason::IdleTimeout));
+}
+
+#[test]
 fn a_tunnel_without_a_byte_ends_after_its_idle_time_and_one_with_bytes_either_way_does_not() {
     let mut plan = tunnel_plan(1);
     plan.timeouts.idle_ms = 3_000;

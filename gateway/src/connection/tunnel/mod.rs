@@ -231,10 +231,16 @@ impl Tunnel {
 
     /// A direction that is left alone has a time of its own.
     fn arm_half_closed<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.side == Side::Client {
+        if self.keeps_time() {
             let limit_ms = self.silence_ms(context.local);
             self.arm(context.now.after_ms(limit_ms), context);
         }
+    }
+
+    /// The client's side keeps the time of both. It closes once it has written everything, and what the other side still
+    /// has to write would have nobody's time then.
+    fn keeps_time(&self) -> bool {
+        self.side == Side::Client || self.ended && self.partner_ended
     }
 
     /// How long nothing may pass.
@@ -256,7 +262,7 @@ impl Tunnel {
             return self.close(why, context);
         }
         self.judge_hello(context);
-        if self.side == Side::Client && !self.closed {
+        if self.keeps_time() && !self.closed {
             self.judge_idle(context);
         }
         if let Some(deadline) = self.must_end.filter(|_| !self.closed) {
@@ -264,7 +270,7 @@ impl Tunnel {
         }
     }
 
-    /// The client's side keeps the time of both: what comes from the server is activity here too.
+    /// What comes from the other side is activity here too.
     fn judge_idle<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let due = context.last_active.after_ms(self.silence_ms(context.local));
         if due <= context.now {
