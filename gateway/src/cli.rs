@@ -276,9 +276,17 @@ fn help_of(flag: &'static str) -> String {
 fn call_url(text: &str) -> Result<CallUrl, String> {
     if text.starts_with("http://") {
         let uri: ureq::http::Uri = text.parse().map_err(|error| format!("{text:?} is no URL: {error}"))?;
-        return match uri.host() {
-            Some(host) if !host.is_empty() => Ok(CallUrl::Http(text.to_owned())),
-            _ => Err(format!("{text:?}: the host is missing")),
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        if authority.contains('@') {
+            return Err(format!("{text:?}: no user can be named in it"));
+        }
+        let host = uri.host().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| format!("{text:?}: the host is missing"))?;
+        return match authority.strip_prefix(host) {
+            Some(rest) if !rest.is_empty() && uri.port_u16().is_none() => {
+                Err(format!("{text:?}: {:?} is no port", rest.trim_start_matches(':')))
+            }
+            _ => Ok(CallUrl::Http(text.to_owned())),
         };
     }
     let url = Url::parse(text)?;
@@ -441,6 +449,11 @@ mod tests {
         };
         assert_eq!(call.url, CallUrl::Http("http://h:1/a".to_owned()));
         assert_eq!(call.header, [("A".to_owned(), "b:c".to_owned())]);
+        for url in ["http://127.0.0.1:1/a?b", "http://[::1]:1/", "http://[::1]/", "http://a"] {
+            assert!(parsed(&["call", url]).is_ok(), "{url}");
+        }
+        assert!(refused(&["call", "http://127.0.0.1:99999/"]).contains("\"99999\" is no port"));
+        assert!(refused(&["call", "http://user@h:1/"]).contains("no user can be named"));
     }
 
     #[test]
