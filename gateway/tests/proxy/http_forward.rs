@@ -1,6 +1,7 @@
 //! Requests of HTTP and their answers, one connection at a time: what is kept, what is used again, in which order clients are
 //! answered, and what becomes of messages that one side or the other words in its own way.
 
+use bowline_gateway::config::http::{ActionPlan, DelayPlan, HttpRoutePlan, WeightedCluster};
 use bowline_gateway::error::CloseReason;
 use bowline_gateway::metrics::Count;
 
@@ -367,4 +368,37 @@ fn a_server_that_refuses_an_upgrade_answers_as_to_any_request() {
     assert_eq!(world.http(client).text(), "no");
     world.exchange(client, "/b");
     assert_eq!(world.servers().len(), 1);
+}
+
+#[test]
+fn a_client_that_waits_for_100_gets_it_behind_a_filter_that_delays_its_request() {
+    let mut plan = http_plan(1);
+    let mut route = HttpRoutePlan::to(ActionPlan::Forward(vec![WeightedCluster { cluster: 0, weight: 1 }]));
+    route.filters.delay = Some(DelayPlan { ms: 500, percent: 100 });
+    plan.http.routes = vec![route];
+    let mut world = http_world(plan, 40);
+    let client = world.connect(0);
+    world.send(client, &request("POST", "/a", "Content-Length: 4\r\nExpect: 100-continue\r\n"));
+    assert_eq!(world.take(client), b"", "it is held back");
+    world.advance(600);
+    assert_eq!(world.take(client), b"HTTP/1.1 100 Continue\r\n\r\n");
+    world.send(client, b"body");
+    let server = world.server();
+    assert_eq!(world.http(server).text(), "body");
+    world.send(server, &ok("x"));
+    assert_eq!(world.http(client).text(), "x");
+}
+
+#[test]
+fn requests_that_the_route_answers_are_not_answered_faster_than_their_client_reads() {
+    let mut plan = http_plan(1);
+    let (body, content_type) = ("x".repeat(10_000), "text/plain".to_owned());
+    plan.http.routes = vec![HttpRoutePlan::to(ActionPlan::Respond { status: 200, body, content_type })];
+    let mut world = http_world(plan, 41);
+    let client = world.connect(0);
+    world.set_window(client, Some(0));
+    world.send(client, &get("/a").repeat(500));
+    assert!(world.queued(client) < 100_000, "{} bytes are queued", world.queued(client));
+    world.set_window(client, None);
+    assert_eq!(world.https(client).len(), 500, "and every one is answered in the end");
 }
