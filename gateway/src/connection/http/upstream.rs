@@ -282,6 +282,7 @@ impl HttpUpstream {
             }
             Err(fault) => {
                 logging::http_refused(context.me.as_u64(), fault.name());
+                context.local.keep_message(message);
                 self.fail(Failure::BadResponse, CloseReason::ResponseMalformed, context);
                 return false;
             }
