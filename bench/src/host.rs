@@ -133,8 +133,12 @@ pub struct Memory {
 pub fn memory_of_tree(pid: u32) -> Result<Memory, Trouble> {
     let mut sum = Memory::default();
     for member in tree(pid)? {
-        let text = fs::read_to_string(format!("/proc/{member}/smaps_rollup"))
-            .map_err(Trouble::doing(format!("reading the memory of process {member}")))?;
+        let read = fs::read_to_string(format!("/proc/{member}/smaps_rollup"));
+        // A descendant may have ended since the tree was read, and then holds nothing; the process itself may not.
+        if member != pid && read.as_ref().map_or(true, String::is_empty) {
+            continue;
+        }
+        let text = read.map_err(Trouble::doing(format!("reading the memory of process {member}")))?;
         let memory = parse_smaps(&text).ok_or_else(|| unreadable("smaps_rollup", &text))?;
         sum.anonymous_bytes += memory.anonymous_bytes;
         sum.pss_bytes += memory.pss_bytes;
@@ -431,6 +435,21 @@ mod tests {
         let memory = memory_of_tree(pid).expect("it lives");
         assert!(memory.anonymous_bytes > 0 && memory.pss_bytes > 0);
         assert!(descriptors_of(pid).expect("it lives") >= 3);
+    }
+
+    #[test]
+    fn a_descendant_that_has_ended_holds_no_memory() {
+        // A child that was not waited for stays in the tree without any memory of its own.
+        let mut ended = std::process::Command::new("true").spawn().expect("there is such a program");
+        let stat = format!("/proc/{}/stat", ended.id());
+        while !fs::read_to_string(&stat).expect("it was not waited for").contains(") Z ") {
+            std::thread::yield_now();
+        }
+        let pid = std::process::id();
+        assert!(tree(pid).expect("it lives").contains(&ended.id()));
+        assert!(memory_of_tree(pid).is_ok_and(|memory| memory.pss_bytes > 0));
+        assert!(memory_of_tree(ended.id()).is_err(), "asked for by itself it is none");
+        ended.wait().expect("it has ended");
     }
 
     #[test]
