@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Which driver runs the machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Oneshot epoll reactors and a fixed pool of workers.
+    /// Epoll reactors and a fixed pool of workers.
     Raw(Dispatch),
     /// One tokio current-thread runtime per worker.
     Tokio,

@@ -705,6 +705,31 @@ fn a_slow_reader_gets_all_and_the_machine_never_queues_more_than_it_wants() {
 }
 
 #[test]
+fn a_machine_that_answers_each_flush_with_more_is_heard_out_although_its_socket_never_fills() {
+    const PARTS: usize = 100;
+    each_mode(|options| {
+        let running = start(options, 1, |_, _| {
+            let mut parts = 0;
+            Some(machine(move |input, context| {
+                match input {
+                    Input::Opened => context.watch_output(true),
+                    Input::Flushed { queued: 0, .. } => {}
+                    _ => return,
+                }
+                if parts == PARTS {
+                    return context.close(6);
+                }
+                parts += 1;
+                assert!(context.write_copy(b"part"));
+            }))
+        });
+        let mut client = running.dial();
+        (0..PARTS).for_each(|_| expect(&mut client, b"part"));
+        expect_end(&mut client);
+    });
+}
+
+#[test]
 fn a_close_comes_after_everything_that_was_written_even_with_input_unread() {
     each_mode(|options| {
         let running = start(options, 1, |_, _| {

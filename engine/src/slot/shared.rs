@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     listener: AtomicU16,
     /// The reactor whose epoll set reports it and whose wheel files it.
     home: AtomicU16,
-    /// The epoll interest it is armed with; 0 with `disarmed`.
+    /// The epoll interest it was armed with last.
     armed: AtomicU8,
     watch: AtomicU8,
 }
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
 const ARMED: u8 = 1;
 /// [`Shared::watch`]: it wants to be read.
 const READING: u8 = 2;
+/// [`Shared::watch`]: only the epoll set can arm it again.
+const MUST_ASK: u8 = 4;
 
 /// The ticks at which the wheel holds an entry of the slot, [`Tick::NEVER`] for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,14 +186,23 @@ impl Shared {
         armed.then(|| self.armed.load(Ordering::Relaxed))
     }
 
-    /// Its oneshot event fired.
-    pub(crate) fn set_disarmed(&self) {
-        self.watch.store(self.watch.load(Ordering::Relaxed) & !ARMED, Ordering::Relaxed);
+    /// It was reported: no event comes for what has arrived. Reading alone arms it again, unless the set must be asked.
+    pub(crate) fn set_disarmed(&self, must_ask: bool) {
+        let asks = if must_ask { MUST_ASK } else { 0 };
+        self.watch.store(self.watch.load(Ordering::Relaxed) & !ARMED | asks, Ordering::Relaxed);
+    }
+
+    /// Everything that had arrived was read, so what arrives from here on is an event of its own.
+    pub(crate) fn set_drained(&self) {
+        let watch = self.watch.load(Ordering::Relaxed);
+        if watch & MUST_ASK == 0 {
+            self.watch.store(watch | ARMED, Ordering::Relaxed);
+        }
     }
 
     /// True if it wants to be read although no event can wake it: the watchdog's question.
     pub(crate) fn reads_unarmed(&self) -> bool {
-        self.watch.load(Ordering::Relaxed) == READING
+        self.watch.load(Ordering::Relaxed) & (READING | ARMED) == READING
     }
 
     /// When it was opened.

@@ -26,7 +26,7 @@ pub(crate) struct Causes(u32);
 impl Causes {
     /// None.
     pub(crate) const NONE: Causes = Causes(0);
-    /// Its oneshot event fired: the socket is disarmed. The readiness flags say what was reported.
+    /// Its socket was reported, and is not again for what has arrived. The readiness flags say what it was.
     pub(crate) const EVENT: Causes = Causes(1 << 2);
     /// Its inbox was empty and is not any more.
     pub(crate) const MAIL: Causes = Causes(1 << 3);
@@ -43,7 +43,10 @@ impl Causes {
     /// With `EVENT`: error, or both directions shut.
     pub(crate) const BROKEN: Causes = Causes(1 << 9);
 
-    const ALL: u32 = 0xff << 2;
+    /// With `EVENT`: urgent data lies among what is to be read.
+    pub(crate) const URGENT: Causes = Causes(1 << 10);
+
+    const ALL: u32 = 0x1ff << 2;
 
     /// Both sets together.
     pub(crate) const fn and(self, other: Causes) -> Causes {

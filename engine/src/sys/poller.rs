@@ -1,4 +1,5 @@
-//! One epoll set with an eventfd and a timer in it: registers sockets oneshot, waits, and can be woken from any thread.
+//! One epoll set with an eventfd and a timer in it: registers sockets edge-triggered, waits, and can be woken from any
+//! thread.
 //!
 //! A wait has no timeout of its own but zero: the kernel would start and cancel a timer for each, which costs 2 us of a
 //! wake-up on a virtual machine, while the timer in the set is only touched when it is to ring earlier. It knows tokens, not connections. Every method may be called from any thread; only one thread waits at a time (O9).
@@ -37,8 +38,9 @@ impl Interest {
     }
 
     fn flags(self) -> EpollFlags {
-        let mut flags = EpollFlags::EPOLLONESHOT;
-        flags.set(EpollFlags::EPOLLIN, self.0 & 1 != 0);
+        let mut flags = EpollFlags::EPOLLET;
+        // Urgent data ends a read early, so whoever reads must hear of it: see [`Ready::is_urgent`].
+        flags.set(EpollFlags::EPOLLIN | EpollFlags::EPOLLPRI, self.0 & 1 != 0);
         flags.set(EpollFlags::EPOLLOUT, self.0 & 2 != 0);
         flags.set(EpollFlags::EPOLLRDHUP, self.0 & 4 != 0);
         flags
@@ -75,17 +77,17 @@ impl Poller {
         Ok(Poller { epoll, wake, timer })
     }
 
-    /// Registers a socket, oneshot.
+    /// Registers a socket, edge-triggered: what is ready now is reported once, and so is every arrival after.
     pub(crate) fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Registers a listening socket: level-triggered, without oneshot (O12).
+    /// Registers a listening socket: level-triggered (O12).
     pub(crate) fn add_listener(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
         Ok(self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
     }
 
-    /// Arms a registered socket again.
+    /// Changes what a registered socket is armed for, or asks again: what is ready now is reported once more.
     pub(crate) fn arm(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
     }
@@ -142,14 +144,19 @@ impl Poller {
 pub(crate) struct Ready(EpollFlags);
 
 impl Ready {
-    /// Readable.
+    /// Readable. Urgent data alone is nothing to be had, but is reported until a read has gone past it.
     pub(crate) fn is_in(self) -> bool {
-        self.0.contains(EpollFlags::EPOLLIN)
+        self.0.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLPRI)
     }
 
     /// Writable.
     pub(crate) fn is_out(self) -> bool {
         self.0.contains(EpollFlags::EPOLLOUT)
+    }
+
+    /// Urgent data was sent. A read ends where it lies, so a short one does not say that nothing more is there.
+    pub(crate) fn is_urgent(self) -> bool {
+        self.0.contains(EpollFlags::EPOLLPRI)
     }
 
     /// The peer shut its write side.
@@ -165,7 +172,8 @@ impl Ready {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -179,15 +187,36 @@ mod tests {
     }
 
     #[test]
-    fn a_oneshot_socket_reports_once_until_it_is_armed_again() {
+    fn a_socket_reports_each_arrival_once_and_what_was_not_read_when_it_is_armed_again() {
         let poller = Poller::new().expect("epoll works");
-        let (near, mut far) = UnixStream::pair().expect("sockets work");
+        let (mut near, mut far) = UnixStream::pair().expect("sockets work");
         poller.add(&near, 7, Interest::IN).expect("epoll works");
         far.write_all(b"x").expect("the pair is open");
         assert_eq!(wait(&poller), [7]);
         assert!(wait(&poller).is_empty());
         poller.arm(&near, 7, Interest::IN).expect("epoll works");
         assert_eq!(wait(&poller), [7]);
+        near.read_exact(&mut [0]).expect("it arrived");
+        far.write_all(b"y").expect("the pair is open");
+        assert_eq!(wait(&poller), [7], "what arrives after a drain is reported although nobody armed");
+    }
+
+    #[test]
+    fn urgent_data_is_reported_with_what_lies_around_it() {
+        let poller = Poller::new().expect("epoll works");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let far = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (near, _) = listener.accept().expect("it connects");
+        let far = socket2::SockRef::from(&far);
+        far.send(b"before").expect("it is open");
+        far.send_out_of_band(b"!").expect("it is open");
+        far.send(b"after").expect("it is open");
+        poller.add(&near, 7, Interest::IN).expect("epoll works");
+        let mut ready = Vec::new();
+        poller
+            .wait(&mut Events::with_capacity(8), true, |_, found| ready.push(found.is_urgent()))
+            .expect("epoll works");
+        assert_eq!(ready, [true]);
     }
 
     #[test]

@@ -196,6 +196,25 @@ fn a_single_busy_connection_wakes_nobody() {
 }
 
 #[test]
+fn urgent_data_hides_nothing_of_what_lies_behind_it() {
+    each_shape(|options| {
+        let world = World::start(options, Behaviour::Echo);
+        let mut stream = world.connect();
+        for _ in 0..200 {
+            let socket = socket2::SockRef::from(&stream);
+            socket.send(b"before").expect("it is open");
+            socket.send_out_of_band(b"!").expect("it is open");
+            socket.send(b"behind").expect("it is open");
+            let mut echoed = [0; 12];
+            stream.read_exact(&mut echoed).expect("all of it is echoed");
+            assert_eq!(&echoed, b"beforebehind");
+        }
+        socket2::SockRef::from(&stream).send_out_of_band(b"!").expect("it is open");
+        assert_quiet(&world);
+    });
+}
+
+#[test]
 fn the_watchdog_finds_nobody_stranded() {
     let world = World::start(options(2, 2), Behaviour::Echo);
     let streams: Vec<TcpStream> = (0..100).map(|_| world.connect()).collect();

@@ -252,7 +252,7 @@ impl Key {
 /// Every key, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     stays("engine.mode", Kind::Choice(&["raw", "tokio"]), "raw",
-        "The driver: raw is oneshot epoll with a fixed pool; tokio costs more memory per idle connection")
+        "The driver: raw is epoll reactors with a fixed pool; tokio costs more memory per idle connection")
         .flag("--engine"),
     stays("engine.dispatch", Kind::Choice(&["help", "handoff"]), "help",
         "Who runs what a reactor finds: its own thread first, or workers only; handoff costs one thread switch per batch; raw engine only")

@@ -83,7 +83,7 @@ pub struct EnginePlan {
 /// `--engine raw|tokio`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineMode {
-    /// Oneshot epoll reactors and a fixed pool.
+    /// Epoll reactors and a fixed pool.
     Raw,
     /// Tokio runtimes, one current-thread runtime per worker.
     Tokio,

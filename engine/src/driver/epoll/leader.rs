@@ -233,6 +233,7 @@ fn on_event<A: Application>(
         (ready.is_out(), Causes::OUT),
         (ready.is_peer_shut(), Causes::PEER_SHUT),
         (ready.is_broken(), Causes::BROKEN),
+        (ready.is_urgent(), Causes::URGENT),
     ];
     let causes = flags.iter().filter(|(is, _)| *is).fold(Causes::EVENT, |all, (_, cause)| all.and(*cause));
     // A stale event (O7) finds no generation and is dropped here.

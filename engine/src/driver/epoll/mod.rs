@@ -1,4 +1,4 @@
-//! The raw mode: one oneshot epoll reactor per core, and a fixed pool of workers that run what the reactors find.
+//! The raw mode: one epoll reactor per core, and a fixed pool of workers that run what the reactors find.
 //!
 //! A readable socket's way: `leader` (epoll) → `worker` (batch) → `turn` (read, machine, mail) → `outbox` (mail to the
 //! other connection) → `turn` again (flush, arm, release). `hub` is what all threads share, `balance` says which

@@ -31,6 +31,9 @@ const FLUSH_ROUNDS_MAX: usize = 4;
 /// Where input of a closing connection is thrown away to.
 const DISCARD_BYTES: usize = 4 << 10;
 
+/// What reading does not use up: whoever was told of it has the epoll set look again.
+const UNSETTLED: Causes = Causes::OUT.and(Causes::BROKEN).and(Causes::URGENT);
+
 /// What runs turns: one per worker.
 pub(crate) struct Runner<A: Application> {
     pub(crate) hub: Arc<Hub<A>>,
@@ -123,7 +126,7 @@ impl<A: Application> Runner<A> {
         }
         begin_connect(own, &here, kit, port);
         if causes.any(Causes::EVENT) {
-            shared.set_disarmed();
+            shared.set_disarmed(causes.any(UNSETTLED));
             on_event(own, causes, &here, kit, port);
         }
         for mut node in letters {
@@ -325,19 +328,24 @@ fn on_event<A: Application>(
     }
 }
 
-/// Reads up to the budget; says how much.
+/// Reads up to the budget; says how much. A socket that was drained is armed as it was: what arrives from here on is
+/// an event of its own.
 fn read<A: Application>(
     own: &mut Own<A>,
     here: &Here,
     kit: &mut Kit<A>,
     port: &mut TurnPort<'_, A>,
 ) -> usize {
-    let Own { core, stream, again, .. } = own;
+    let Own { core, stream, again, registered, .. } = own;
     let Some(stream) = stream else { return 0 };
     let mut read = 0;
     let budget = port.hub.options.read_budget_bytes;
     let mut source = |room: &mut [u8]| (&*stream).read(room);
-    *again = core.read(&mut source, (budget, &mut read), here, kit, port) == ReadEnd::Budget;
+    let end = core.read(&mut source, (budget, &mut read), here, kit, port);
+    *again = end == ReadEnd::Budget;
+    if end == ReadEnd::Drained && *registered {
+        port.shared.set_drained();
+    }
     if read > 0 {
         port.shared.count_in(read);
         port.shared.set_active(Tick::floor(here.now));
@@ -412,7 +420,7 @@ fn change_home<A: Application>(own: &mut Own<A>, shared: &Shared, (from, to): (u
         let _ = hub.reactors[from].poller.remove(stream);
     }
     shared.set_home(to);
-    shared.set_disarmed();
+    shared.set_disarmed(true);
     hub.note_home(from, -1);
     hub.note_home(to, 1);
 }

@@ -2,7 +2,8 @@
 //! watch for errors while nothing is read.
 //!
 //! It calls the system only when tokio's readiness says that something is there, and treats a short read or write as
-//! the end of readiness, which edge-triggered epoll allows. It knows neither machines nor slots. Called by the task.
+//! the end of readiness, which edge-triggered epoll allows, as tokio's own streams do; like theirs, a read that ended short
+//! because of urgent data leaves what lies behind it until more arrives (the raw mode asks for urgent data). It knows neither machines nor slots. Called by the task.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
