@@ -136,6 +136,11 @@ fn mask_bytes(is_masked: bool) -> u64 {
     if is_masked { MASK_BYTES } else { 0 }
 }
 
+/// Whether the protocol that an `Upgrade` names is this one (RFC 6455 section 4.2.1).
+pub fn is_named(upgrade: Option<&[u8]>) -> bool {
+    upgrade.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"))
+}
+
 /// The close frame of a server, which masks nothing, with a status (RFC 6455 section 7.4) and no words.
 pub const fn close_of_server(status: u16) -> [u8; 4] {
     let [high, low] = status.to_be_bytes();
