@@ -7,9 +7,9 @@
 //! ([`parting`]).
 
 mod due;
-mod frozen;
 mod opening;
 mod parting;
+mod frozen;
 
 use bowline_engine::buf::Piece;
 use bowline_engine::machine::{Address, Context, Freeze, Incoming, Input, Machine};
