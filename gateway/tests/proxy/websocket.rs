@@ -331,7 +331,7 @@ impl Chaos {
     fn new(seed: u64) -> Chaos {
         let mut plan = http_plan(1);
         plan.limits.tunnel_credit_bytes = 900;
-        let mut world = http_world(plan, seed);
+        let mut world = World::new(plan, seed);
         let (client, server) = upgrade(&mut world, "websocket");
         world.set_freezes(200);
         world.set_split(1 + seed as usize * 7 % 100);
