@@ -67,6 +67,7 @@ pub struct Tunnel {
     must_end: Due,
 }
 
+/// What most of a tunnel's life needs no memory for.
 #[derive(Debug)]
 enum Phase {
     /// Until bytes may flow.
