@@ -159,6 +159,8 @@ pub enum Mail {
     },
     /// Tunnel: the sender's peer will send no more.
     End,
+    /// Tunnel of a WebSocket, client's side to server's: the client was told that it ends, and is to answer.
+    Farewell,
     /// Downstream to downstream: memory is at its ceiling, and the receiver's output queue is the longest.
     Shed,
     /// From the control plane: end at a quiet point, at the latest at `deadline`.

@@ -52,6 +52,8 @@ vocabulary! {
         GoawaysSent = "goaways_sent", "Goaway frames sent to clients";
         /// Tunnels opened between a client and an upstream endpoint.
         Tunnels = "tunnels", "TCP tunnels opened";
+        /// Close frames that the gateway sent into WebSockets.
+        WebsocketClosesSent = "websocket_closes_sent", "Close frames sent on WebSockets because of a drain";
         /// Bytes read from clients.
         DownstreamReadBytes = "downstream_read_bytes", "Bytes read from clients";
         /// Bytes written to clients.

@@ -30,11 +30,15 @@ pub mod http;
 
 pub mod http1;
 
+pub mod websocket;
+
 pub mod testing;
 
 pub mod properties;
 
 pub mod http_properties;
+
+pub mod websocket_properties;
 
 pub use bolt_codec::BoltCodec;
 pub use codec::{CONTROL_BYTES_MAX, Codec};

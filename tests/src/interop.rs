@@ -26,21 +26,23 @@ pub enum Library {
 /// When they cannot and `BOWLINE_CI` is set, and when preparing fails.
 pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| {
-        let output =
-            Command::new(root().join("scripts/interop-setup.sh")).output().expect("the script is there");
-        let said = String::from_utf8_lossy(&output.stdout);
-        match output.status.code() {
-            Some(0) => true,
-            Some(3) => {
-                // Not through the captured output: whoever runs the tests must see it.
-                let _ = writeln!(std::io::stderr(), "{}", said.trim());
-                assert!(std::env::var_os("BOWLINE_CI").is_none(), "a skip is a failure in CI: {said}");
-                false
-            }
-            _ => panic!("the peers cannot be prepared: {said}{}", String::from_utf8_lossy(&output.stderr)),
+    *AVAILABLE.get_or_init(|| prepare("scripts/interop-setup.sh"))
+}
+
+/// Runs a script that prepares real peers. False if it says that they cannot be had here.
+pub(crate) fn prepare(script: &str) -> bool {
+    let output = Command::new(root().join(script)).output().expect("the script is there");
+    let said = String::from_utf8_lossy(&output.stdout);
+    match output.status.code() {
+        Some(0) => true,
+        Some(3) => {
+            // Not through the captured output: whoever runs the tests must see it.
+            let _ = writeln!(std::io::stderr(), "{}", said.trim());
+            assert!(std::env::var_os("BOWLINE_CI").is_none(), "a skip is a failure in CI: {said}");
+            false
         }
-    })
+        _ => panic!("the peers cannot be prepared: {said}{}", String::from_utf8_lossy(&output.stderr)),
+    }
 }
 
 /// A process that answers lines.

@@ -1,5 +1,5 @@
 //! What the end-to-end tests share: a `bowline` process with everything a test asks of it, clients and scripted upstreams of
-//! Bolt and HTTP, and the real Java and Node peers. It refuses to know how the gateway works inside; tests see only sockets,
+//! Bolt and HTTP, and the real Java, Node and Python peers. It refuses to know how the gateway works inside; tests see only sockets,
 //! signals, standard streams and `/proc`. It panics freely: a failed expectation here is a failed test.
 
 pub mod wait;
@@ -21,6 +21,8 @@ pub mod gateway;
 pub mod programs;
 
 pub mod interop;
+
+pub mod websocket;
 
 pub use bolt::{BoltClient, Call, Message};
 pub use gateway::Gateway;

@@ -156,6 +156,12 @@ impl Piece {
         self.start += bytes;
         self.len -= bytes;
     }
+
+    /// Drops everything behind the first `bytes` of the piece.
+    pub fn truncate(&mut self, bytes: usize) {
+        assert!(bytes <= self.len(), "a piece is cut at most at its end");
+        self.len = u32::try_from(bytes).expect("checked against the length");
+    }
 }
 
 impl Deref for Piece {
@@ -214,6 +220,19 @@ mod tests {
         drop(second);
         assert_eq!(pool.stats().charged_bytes, 256);
         drop(first);
+        assert_eq!(pool.stats().charged_bytes, 0);
+    }
+
+    #[test]
+    fn a_piece_is_cut_at_both_ends_and_pins_what_it_pinned() {
+        let pool = Pool::new(1 << 20);
+        let mut piece = Chunk::copy_of(&pool, b"hello world").expect("fits").take_piece(11);
+        piece.truncate(7);
+        piece.advance(2);
+        assert_eq!((&*piece, piece.pinned_bytes()), (&b"llo w"[..], pool.stats().charged_bytes));
+        piece.truncate(0);
+        assert!(piece.is_empty());
+        drop(piece);
         assert_eq!(pool.stats().charged_bytes, 0);
     }
 

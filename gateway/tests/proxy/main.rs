@@ -22,3 +22,4 @@ mod opening;
 mod pressure;
 mod streams_chaos;
 mod tunnel;
+mod websocket;

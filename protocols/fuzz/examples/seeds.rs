@@ -19,11 +19,14 @@ const SEED_BYTES_MAX: usize = 2_048;
 const CUTS: &[u8] = &[0; 4];
 
 /// Seeds for targets that no capture fits.
-const HTTP_SEEDS: [(&str, &[u8]); 5] = [
+const HTTP_SEEDS: [(&str, &[u8]); 8] = [
     ("http1_body", b"\0\0\0\0\x103;a=\"b\"\r\nabc\r\n0\r\nSum: 1\r\n\r\n"),
     ("http1_body", b"\x02\x03\0\0\x05A;x;y=z\r\n0123456789\r\n00\r\n\r\n"),
     ("http1_path", b"/a/./b/../c//%7e%2E%2f;v=1?q"),
     ("http1_sequence", b"\x10\x20\x30\x40\x06abcdefghijklmnopqrs\x01abcdefghijklmnopqrs\x00abc"),
+    ("websocket", b"\x03\x81\x05Hello\x01\x83abcdXYZ\x89\0\x80\x02lo\x88\x02\x03\xe9"),
+    ("websocket", b"\x05\x82\x7e\0\x03xyz\x82\xff\0\0\0\0\0\0\0\x01abcdX\x8a\x80abcd"),
+    ("websocket", b"\x01\xc2\0\x82\x7f\x80\0\0\0\0\0\0\0"),
     (
         "http1_request",
         b"\0\0\0\0GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",

@@ -18,6 +18,7 @@ mod networks;
 mod sharing;
 mod streams;
 mod tunnel;
+mod websocket;
 
 /// `deep` under `BOWLINE_DEEP`, `short` otherwise.
 fn deep_or<T>(deep: T, short: T) -> T {

@@ -1,9 +1,10 @@
 //! Worlds of HTTP/1.1 and tunnels: clients that pipeline, upgrade or speak plain TCP, and servers that answer in every framing,
-//! late, never, or are lost; judged as they go.
+//! late, never, or are lost; judged as they go. Every second one that upgrades speaks frames of WebSocket, and answers the
+//! goodbye of a drain.
 //!
 //! What may not be: a request that is answered twice, by what was meant for another, or by a status that nothing in its world
 //! explains; an answer that looks whole and is not; a request that may do something and comes to two servers; an order
-//! that changes; a byte of a tunnel that is lost; anything that is left at the end.
+//! that changes; a byte of a tunnel that is lost; a goodbye elsewhere than between two frames; anything that is left at the end.
 //!
 //! Seen to notice, each by breaking the code on purpose: a POST is sent again when its connection was stale; a late answer is
 //! taken for that of the next request.
@@ -18,6 +19,8 @@ use bowline_gateway::config::plan::{ClusterPlan, EndpointPlan, Plan, Protocol, R
 use bowline_gateway::error::CloseReason;
 use bowline_gateway::mail::Mail;
 use bowline_gateway::metrics::Counters;
+use bowline_protocols::websocket::{GOING_AWAY, close_of_client, close_of_server};
+use bowline_protocols::websocket_properties::map_of;
 
 use crate::dice::Dice;
 use crate::workload::{Faults, server_address, sim_options};
@@ -103,6 +106,9 @@ const DRAIN_MS: u64 = 8_000;
 const TIMEOUT_MS: u64 = 3_000;
 /// Where the server of tunnels listens.
 const TUNNEL_SERVER: u16 = 99;
+const MIRROR: &str = "GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: mirror\r\n\r\n";
+const CHAT: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// Runs the world of a seed.
 pub(crate) fn run(seed: u64, keeps_text: bool) -> Outcome {
@@ -253,8 +259,7 @@ impl World {
             }
             Way::Upgrade if !self.clients[at].is_tunnel => {
                 if self.clients[at].waiting.is_empty() {
-                    let head =
-                        "GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: mirror\r\n\r\n";
+                    let head = if is_chat(at) { CHAT } else { MIRROR };
                     let number = self.note_request(at, false, 0, false);
                     self.sim.remark(&format!("upgrade {number}"));
                     self.sim.send(self.clients[at].peer, head.as_bytes());
@@ -263,7 +268,11 @@ impl World {
             _ => {
                 let length = self.dice.between(1, 20_000) as usize;
                 let from = self.clients[at].sent.len();
-                let bytes: Vec<_> = (from..from + length).map(|place| filler(at, place)).collect();
+                let mut bytes: Vec<_> = (from..from + length).map(|place| filler(at, place)).collect();
+                if self.clients[at].way == Way::Upgrade && is_chat(at) {
+                    let [high, low] = (length as u16).to_be_bytes();
+                    bytes.splice(..0, [0x82, 0x7e, high, low]);
+                }
                 self.clients[at].sent.extend(&bytes);
                 self.sim.send(self.clients[at].peer, &bytes);
             }
@@ -464,11 +473,29 @@ impl World {
     fn on_echo(&mut self, at: usize) {
         let client = &mut self.clients[at];
         let got = std::mem::take(&mut client.bytes);
-        let expected = client.sent.get(client.echoed..client.echoed + got.len());
-        let is_right = expected == Some(got.as_slice());
-        client.echoed += got.len();
-        if !is_right {
-            self.find(format!("the tunnel of client {at} brought back other bytes"));
+        let same =
+            got.iter().zip(&client.sent[client.echoed..]).take_while(|(got, sent)| got == sent).count();
+        client.echoed += same;
+        if same < got.len() {
+            self.on_goodbye(at, &got[same..]);
+        }
+    }
+
+    /// Something else came in a tunnel: only a drain may say it, in a WebSocket, and behind a whole frame.
+    fn on_goodbye(&mut self, at: usize, word: &[u8]) {
+        let goodbye = close_of_server(GOING_AWAY);
+        let client = &self.clients[at];
+        let before = &client.sent[..client.echoed];
+        let may_come = self.is_draining && client.way == Way::Upgrade && is_chat(at);
+        let is_at_border = before.is_empty() || map_of(before).borders.last() == Some(&before.len());
+        if !may_come || !is_at_border || !goodbye.starts_with(word) {
+            return self.find(format!("the tunnel of client {at} brought back other bytes: {word:x?}"));
+        }
+        if word.len() < goodbye.len() {
+            self.clients[at].bytes = word.to_vec();
+        } else {
+            self.sim.remark(&format!("client {at} hears the goodbye"));
+            self.sim.send(self.clients[at].peer, &close_of_client(GOING_AWAY, [1, 2, 3, 4]));
         }
     }
 
@@ -534,11 +561,13 @@ impl World {
     fn on_request(&mut self, at: usize, request: &Parsed) {
         let peer = self.servers[at].0;
         let path = request.line.split(' ').nth(1).unwrap_or_default();
-        if path == "/upgrade" {
+        if matches!(path, "/upgrade" | "/chat") {
             self.servers[at].1.is_tunnel = true;
-            let agreed =
-                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: mirror\r\n\r\n";
-            return self.sim.send(peer, agreed);
+            let protocol = if path == "/chat" { "websocket" } else { "mirror" };
+            let agreed = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+            );
+            return self.sim.send(peer, agreed.as_bytes());
         }
         let number = path.trim_start_matches('/').parse::<usize>().ok();
         let Some(number) = number.filter(|number| *number < self.requests.len()) else {
@@ -657,6 +686,11 @@ impl World {
 fn find_end(bytes: &[u8]) -> Option<usize> {
     let at = bytes.windows(4).rposition(|window| window == b"\r\n\r\n")?;
     Some(at + 4)
+}
+
+/// Whether a client that upgrades speaks WebSocket.
+fn is_chat(at: usize) -> bool {
+    at.is_multiple_of(2)
 }
 
 fn filler(salt: usize, at: usize) -> u8 {

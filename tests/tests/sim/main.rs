@@ -123,10 +123,11 @@ fn every_request_of_http_is_answered_once_by_its_own_answer_in_any_http_world() 
         return drop(prove_http(seed, true));
     }
     let seeds = number_of("SIM_SEEDS").unwrap_or(SEEDS);
-    let mut totals = [0; 4];
+    let mut totals = [0; 5];
     for seed in 0..seeds {
         let counters = prove_http(seed, false).counters;
-        let counts = [Count::Responses, Count::Retries, Count::Tunnels].map(|count| counters.total(count));
+        let counts = [Count::Responses, Count::Retries, Count::Tunnels, Count::WebsocketClosesSent];
+        let counts = counts.map(|count| counters.total(count));
         let timeouts = counters.failures(Failure::Timeout);
         for (total, count) in totals.iter_mut().zip(counts.into_iter().chain([timeouts])) {
             *total += count;

@@ -13,6 +13,7 @@ use bowline_engine::machine::{
 use bowline_engine::time::Time;
 use bowline_protocols::http::{HttpHead, Method};
 use bowline_protocols::http1::{BodyDecoder, HeadStep, encode};
+use bowline_protocols::websocket;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Endpoint;
@@ -325,9 +326,10 @@ impl HttpUpstream {
         }
         (message.ends, message.key) = (true, work.key);
         let (owner, place) = (work.owner, work.place.take());
+        let is_websocket = websocket::is_named(message.head.upgrade());
         context.send(owner, Mail::HttpResponse { message });
         self.link.shut();
-        let tunnel = Tunnel::switched_server(self.cluster, owner, place, context);
+        let tunnel = Tunnel::switched_server(self.cluster, owner, place, is_websocket, context);
         context.hand_over(Box::new(tunnel));
         false
     }

@@ -3,13 +3,18 @@
 //!
 //! The client's side finds an endpoint, opens the server's side and takes no byte before that is connected, so a connect
 //! that failed can be tried elsewhere. It looks into no byte, but for the first message of TLS where tunnels are routed by
-//! that ([`opening`]).
+//! that ([`opening`]). A WebSocket's sides follow where its frames end too, so that a drain can end it with a word
+//! ([`parting`]).
 
-mod frozen;
+mod due;
 mod opening;
+mod parting;
+mod frozen;
 
+use bowline_engine::buf::Piece;
 use bowline_engine::machine::{Address, Context, Freeze, Incoming, Input, Machine};
 use bowline_engine::time::Time;
+use bowline_protocols::websocket::Frames;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Place;
@@ -22,7 +27,9 @@ use crate::worker::Worker;
 use super::front::Arrived;
 use super::state::State;
 
+use due::Due;
 use opening::Opening;
+use parting::{ANSWER_MS, Parting};
 
 /// One side of a tunnel.
 ///
@@ -33,8 +40,10 @@ use opening::Opening;
 #[derive(Debug)]
 pub struct Tunnel {
     side: Side,
-    /// Until bytes may flow.
-    opening: Option<Box<Opening>>,
+    /// What is known at the beginning or at the end alone.
+    phase: Option<Box<Phase>>,
+    /// Where the stream that this side writes stands, if it is a WebSocket's.
+    frames: Option<Frames>,
     /// The own peer will send no more.
     ended: bool,
     /// The partner's peer will send no more.
@@ -53,9 +62,18 @@ pub struct Tunnel {
     unwritten_bytes: u32,
     /// The server's side holds room at its endpoint.
     place: Option<Place>,
-    armed: Option<Time>,
+    armed: Due,
     /// When it must have ended.
-    must_end: Option<Time>,
+    must_end: Due,
+}
+
+/// What most of a tunnel's life needs no memory for.
+#[derive(Debug)]
+enum Phase {
+    /// Until bytes may flow.
+    Opening(Opening),
+    /// Once a WebSocket is to end with a word.
+    Parting(Parting),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +86,7 @@ impl Tunnel {
     /// The connection that `listener` accepted.
     pub fn accepted(listener: u16, arrived: Arrived) -> Tunnel {
         Tunnel {
-            opening: Some(Box::new(Opening::of(arrived))),
+            phase: Some(Box::new(Phase::Opening(Opening::of(arrived)))),
             ..Tunnel::new(Side::Client, listener, None, None)
         }
     }
@@ -76,7 +94,8 @@ impl Tunnel {
     fn new(side: Side, origin: u16, partner: Option<Address>, place: Option<Place>) -> Tunnel {
         Tunnel {
             side,
-            opening: None,
+            phase: None,
+            frames: None,
             ended: false,
             partner_ended: false,
             closed: false,
@@ -87,8 +106,8 @@ impl Tunnel {
             owed_bytes: 0,
             unwritten_bytes: 0,
             place,
-            armed: None,
-            must_end: None,
+            armed: Due::default(),
+            must_end: Due::default(),
         }
     }
 
@@ -96,9 +115,11 @@ impl Tunnel {
     pub(super) fn switched_client<A: Proxy>(
         listener: u16,
         server: Address,
+        is_websocket: bool,
         context: &mut Context<'_, A>,
     ) -> Tunnel {
         let mut tunnel = Tunnel::new(Side::Client, listener, Some(server), None);
+        tunnel.frames = is_websocket.then(Frames::default);
         context.local.count(Count::Tunnels);
         tunnel.begin_switched(context);
         tunnel.arm_times(context);
@@ -110,9 +131,11 @@ impl Tunnel {
         cluster: u16,
         client: Address,
         place: Option<Place>,
+        is_websocket: bool,
         context: &mut Context<'_, A>,
     ) -> Tunnel {
         let mut tunnel = Tunnel::new(Side::Server, cluster, Some(client), place);
+        tunnel.frames = is_websocket.then(Frames::default);
         context.set_deadline(None);
         tunnel.begin_switched(context);
         tunnel
@@ -135,20 +158,34 @@ impl Tunnel {
         if let Some(ms) = timeouts.tunnel_ms_max {
             let due = context.now.after_ms(ms);
             // A drain that began before may end it sooner.
-            self.must_end = Some(self.must_end.map_or(due, |before| before.min(due)));
+            self.must_end.bring_to(due);
             self.arm(due, context);
+        }
+    }
+
+    fn opening(&self) -> Option<&Opening> {
+        match self.phase.as_deref() {
+            Some(Phase::Opening(opening)) => Some(opening),
+            _ => None,
+        }
+    }
+
+    fn opening_mut(&mut self) -> Option<&mut Opening> {
+        match self.phase.as_deref_mut() {
+            Some(Phase::Opening(opening)) => Some(opening),
+            _ => None,
         }
     }
 
     /// Bytes may flow from now on.
     fn begin<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        self.opening = None;
+        self.phase = None;
         self.credit_bytes = window_bytes(context.local);
         context.set_state(State::Active as u8);
     }
 
     fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
-        if self.opening.is_some() {
+        if self.opening().is_some() {
             return self.on_hello(incoming, context);
         }
         let taken = incoming.len().min(self.credit_bytes as usize);
@@ -179,16 +216,7 @@ impl Tunnel {
                 }
             }
             Mail::TunnelFailed { why } => self.on_partner_failed(why, context),
-            Mail::Data { piece } => {
-                let written = match self.side {
-                    Side::Client => Count::DownstreamWrittenBytes,
-                    Side::Server => Count::UpstreamWrittenBytes,
-                };
-                context.local.shard().add(written, piece.len() as u64);
-                self.unwritten_bytes += piece.len() as u32;
-                context.mark_active();
-                context.write(piece);
-            }
+            Mail::Data { piece } => self.on_data(piece, context),
             Mail::Credit { bytes } => {
                 if self.credit_bytes == 0 {
                     context.set_reading(true);
@@ -196,16 +224,41 @@ impl Tunnel {
                 self.credit_bytes = self.credit_bytes.saturating_add(bytes).min(window_bytes(context.local));
             }
             Mail::End => {
+                self.say_last_word(context);
                 self.partner_ended = true;
                 context.shutdown_write();
                 self.arm_half_closed(context);
             }
             // A client may give its request up while its server agrees to an upgrade.
-            Mail::PartnerGone | Mail::Cancel { .. } => self.reset(CloseReason::PartnerGone, context),
+            Mail::PartnerGone | Mail::Cancel { .. } => self.on_partner_gone(context),
+            Mail::Farewell => self.begin_parting(context.now.after_ms(ANSWER_MS), context),
             Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to a tunnel; what it carries is given back by dropping it.
             _ => {}
         }
+    }
+
+    fn on_data<A: Proxy>(&mut self, mut piece: Piece, context: &mut Context<'_, A>) {
+        context.mark_active();
+        if self.has_said_goodbye() {
+            return self.discard(piece.len(), context);
+        }
+        let whole = piece.len();
+        let kept = self.follow(&piece);
+        piece.truncate(kept);
+        let written = match self.side {
+            Side::Client => Count::DownstreamWrittenBytes,
+            Side::Server => Count::UpstreamWrittenBytes,
+        };
+        context.local.shard().add(written, kept as u64);
+        self.unwritten_bytes += kept as u32;
+        context.write(piece);
+        self.say_goodbye_if_asked(context);
+        debug_assert!(
+            kept == whole || self.closed || self.has_said_goodbye(),
+            "only a goodbye cuts the stream"
+        );
+        self.discard(whole - kept, context);
     }
 
     fn on_flushed<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
@@ -221,7 +274,7 @@ impl Tunnel {
     }
 
     fn on_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.opening.is_some() {
+        if self.opening().is_some() {
             return self.on_early_end(context);
         }
         self.ended = true;
@@ -255,19 +308,32 @@ impl Tunnel {
     }
 
     fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        self.armed = None;
-        if self.must_end.is_some_and(|deadline| deadline <= context.now) {
-            let why = if self.draining { CloseReason::DrainDeadline } else { CloseReason::TunnelExpired };
-            self.tell(Mail::PartnerGone, context);
-            return self.close(why, context);
+        self.armed = Due::default();
+        if self.must_end.is_past(context.now) {
+            return self.end_in_time(context);
         }
         self.judge_hello(context);
+        self.judge_parting(context);
         if self.keeps_time() && !self.closed {
             self.judge_idle(context);
         }
-        if let Some(deadline) = self.must_end.filter(|_| !self.closed) {
+        if let Some(deadline) = self.must_end.time().filter(|_| !self.closed) {
             self.arm(deadline, context);
         }
+    }
+
+    /// The time is over that a drain gives, or a tunnel has in all.
+    pub(super) fn end_in_time<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let why = match self.draining {
+            true if self.parts_by_drain() => CloseReason::Drain,
+            true => CloseReason::DrainDeadline,
+            false => CloseReason::TunnelExpired,
+        };
+        if self.draining {
+            self.say_goodbye(context);
+        }
+        self.tell(Mail::PartnerGone, context);
+        self.close(why, context);
     }
 
     /// What comes from the other side is activity here too.
@@ -280,17 +346,20 @@ impl Tunnel {
         self.arm(due, context);
     }
 
-    /// Is to end by `deadline`: a tunnel has no quiet point that this side could know.
+    /// Is to end by `deadline`. What a tunnel carries has no quiet point that this side could know, but for a WebSocket:
+    /// it is told so at a random moment of the first half.
     fn begin_drain<A: Proxy>(&mut self, deadline: Time, context: &mut Context<'_, A>) {
-        if self.must_end.is_none_or(|before| deadline < before) {
-            (self.must_end, self.draining) = (Some(deadline), true);
-        }
+        self.draining |= self.must_end.bring_to(deadline);
         self.arm(deadline, context);
+        if self.side == Side::Client && self.frames.is_some() {
+            let half_ms = deadline.ms_since(context.now) / 2;
+            let moment = context.now.after_ms(context.random() % (half_ms + 1));
+            self.begin_parting(moment, context);
+        }
     }
 
     fn arm<A: Proxy>(&mut self, at: Time, context: &mut Context<'_, A>) {
-        if self.armed.is_none_or(|armed| at < armed) {
-            self.armed = Some(at);
+        if self.armed.bring_to(at) {
             context.set_deadline(Some(at));
         }
     }
@@ -304,7 +373,8 @@ impl Tunnel {
     /// Once both directions have ended and everything is written, nothing is left.
     fn close_if_done<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         if self.ended && self.partner_ended && self.unwritten_bytes == 0 && !self.closed {
-            self.close(CloseReason::PeerClosed, context);
+            let why = if self.parts_by_drain() { CloseReason::Drain } else { CloseReason::PeerClosed };
+            self.close(why, context);
         }
     }
 
@@ -334,7 +404,7 @@ impl<A: Proxy> Machine<A> for Tunnel {
             Input::Bounced {
                 mail: Mail::Data { .. } | Mail::End | Mail::TunnelOpened | Mail::HttpResponse { .. },
                 ..
-            } => self.reset(CloseReason::PartnerGone, context),
+            } => self.on_partner_gone(context),
             Input::Bounced { .. } => {}
             Input::Deadline => self.on_deadline(context),
             Input::Flushed { written, queued } => self.on_flushed(written, queued, context),
@@ -352,4 +422,4 @@ impl<A: Proxy> Machine<A> for Tunnel {
     }
 }
 
-const _: () = assert!(size_of::<Tunnel>() <= 96, "an idle side of a tunnel fits the memory rule");
+const _: () = assert!(size_of::<Tunnel>() <= 88, "an idle side of a tunnel fits the memory rule");

@@ -23,7 +23,7 @@ use crate::worker::Worker;
 use super::super::front::Arrived;
 use super::super::front::HELD_BACK_MS;
 use super::super::state::State;
-use super::{Side, Tunnel};
+use super::{Phase, Side, Tunnel};
 
 /// What one side knows until bytes may flow.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Tunnel {
             return self.go(None, context);
         };
         let due = context.now.after_ms(passthrough.timeout_ms);
-        if let Some(opening) = &mut self.opening {
+        if let Some(opening) = self.opening_mut() {
             opening.hello_due = Some(due);
         }
         self.arm(due, context);
@@ -78,7 +78,7 @@ impl Tunnel {
     /// Its route is known: to `cluster`, or to the listener's own.
     fn go<A: Proxy>(&mut self, cluster: Option<u16>, context: &mut Context<'_, A>) {
         let default = context.local.shared.targets.default_of(self.origin).map(|target| target.cluster);
-        let Some(opening) = &mut self.opening else { return };
+        let Some(opening) = self.opening_mut() else { return };
         (opening.cluster, opening.hello_due) = (cluster.or(default), None);
         // What came so far is offered again when the server is there.
         context.set_reading(false);
@@ -113,7 +113,7 @@ impl Tunnel {
     pub(super) fn on_early_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let is_required = self.passthrough(context.local).is_some_and(|plan| plan.is_required);
         self.ended = true;
-        if self.opening.as_ref().is_none_or(|opening| opening.hello_due.is_none()) {
+        if self.opening().is_none_or(|opening| opening.hello_due.is_none()) {
             // Its server is being connected, and is told then.
             return;
         }
@@ -128,14 +128,14 @@ impl Tunnel {
 
     /// Whoever has sent nothing may be waiting for its server to speak; a message that has begun must end.
     pub(super) fn judge_hello<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let Some(due) = self.opening.as_ref().and_then(|opening| opening.hello_due) else { return };
+        let Some(due) = self.opening().and_then(|opening| opening.hello_due) else { return };
         if due > context.now {
             return self.arm(due, context);
         }
         if context.held_back {
             // What lies unread for want of memory here is no fault of the client.
             let due = context.now.after_ms(HELD_BACK_MS);
-            if let Some(opening) = &mut self.opening {
+            if let Some(opening) = self.opening_mut() {
                 opening.hello_due = Some(due);
             }
             return self.arm(due, context);
@@ -149,7 +149,7 @@ impl Tunnel {
 
     /// Opens the server's side, or ends for `why` if there is no way.
     fn dial<A: Proxy>(&mut self, why: CloseReason, context: &mut Context<'_, A>) {
-        let Some(opening) = &self.opening else { return };
+        let Some(opening) = self.opening() else { return };
         let Some(at) = opening.cluster else { return self.reset(CloseReason::NoRoute, context) };
         let cluster = Arc::clone(&context.local.shared.clusters[usize::from(at)]);
         let chosen = if cluster.plan().original_destination {
@@ -166,7 +166,7 @@ impl Tunnel {
         let open = cluster.open(place.endpoint().address());
         let header = self.header(&cluster, context.peer);
         let server = Tunnel {
-            opening: Some(Box::new(Opening { header, ..Opening::default() })),
+            phase: Some(Box::new(Phase::Opening(Opening { header, ..Opening::default() }))),
             ..Tunnel::new(Side::Server, at, Some(context.me), Some(place))
         };
         match context.open(open, Box::new(server)) {
@@ -179,7 +179,7 @@ impl Tunnel {
     fn place_at_original(&self, cluster: &Cluster, local: &Worker) -> Result<Place, CloseReason> {
         let listeners = &local.shared.plan.listeners;
         let is_own = |to: &SocketAddr| listeners.iter().any(|listener| listener.address == *to);
-        let original = self.opening.as_ref().and_then(|opening| opening.arrived.original);
+        let original = self.opening().and_then(|opening| opening.arrived.original);
         let to = original.filter(|to| !is_own(to)).ok_or(CloseReason::RedirectLoop)?;
         Place::take(&cluster.endpoint_at(to), 0).ok_or(CloseReason::NoEndpoint)
     }
@@ -188,7 +188,7 @@ impl Tunnel {
     fn header(&self, cluster: &Cluster, source: SocketAddr) -> Vec<u8> {
         let mut header = Vec::new();
         if let Some(version) = cluster.plan().proxy_protocol {
-            let reached = self.opening.as_ref().and_then(|opening| opening.arrived.reached);
+            let reached = self.opening().and_then(|opening| opening.arrived.reached);
             encode(version, reached.map(|destination| Route { source, destination }), &mut header);
         }
         header
@@ -204,7 +204,8 @@ impl Tunnel {
         let name = &shared.clusters[usize::from(self.origin)].plan().name;
         logging::connection_opened(context.me.as_u64(), context.peer, name);
         context.local.count(Count::UpstreamConnectionsOpened);
-        let header = self.opening.take().map(|opening| opening.header).unwrap_or_default();
+        let header =
+            self.opening_mut().map(|opening| std::mem::take(&mut opening.header)).unwrap_or_default();
         if !header.is_empty() && !context.write_copy(&header) {
             self.tell(Mail::PartnerGone, context);
             return self.reset(CloseReason::MemoryCeiling, context);
@@ -228,7 +229,7 @@ impl Tunnel {
 
     pub(super) fn on_partner_failed<A: Proxy>(&mut self, why: CloseReason, context: &mut Context<'_, A>) {
         self.partner = None;
-        let Some(opening) = &mut self.opening else { return };
+        let Some(opening) = self.opening_mut() else { return };
         opening.attempts += 1;
         let plan = opening.cluster.map(|at| context.local.shared.clusters[usize::from(at)].plan());
         // There is only one place where the client wanted to go.

@@ -4,6 +4,7 @@ use bowline_engine::buf::Piece;
 use bowline_engine::machine::{Address, Context, Incoming};
 use bowline_protocols::http::{BodyLength, HttpHead};
 use bowline_protocols::http1::encode;
+use bowline_protocols::websocket;
 
 use crate::cluster::Message;
 use crate::error::CloseReason;
@@ -49,6 +50,7 @@ impl HttpDownstream {
     /// The server agreed to speak another protocol; its connection is a tunnel already.
     fn switch<A: Proxy>(&mut self, from: Address, message: Box<Message>, context: &mut Context<'_, A>) {
         self.write_head(&message.head, true, context);
+        let is_websocket = websocket::is_named(message.head.upgrade());
         context.local.keep_message(message);
         if self.closed {
             return;
@@ -62,7 +64,7 @@ impl HttpDownstream {
         context.local.count(Count::Responses);
         // Nothing of the old machine is to be settled.
         self.closed = true;
-        let tunnel = Tunnel::switched_client(self.listener, from, context);
+        let tunnel = Tunnel::switched_client(self.listener, from, is_websocket, context);
         context.hand_over(Box::new(tunnel));
     }
 

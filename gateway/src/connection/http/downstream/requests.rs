@@ -4,6 +4,7 @@ use bowline_engine::machine::{Context, Incoming};
 use bowline_engine::time::Time;
 use bowline_protocols::http::{BodyLength, HttpFault, HttpHead, Method};
 use bowline_protocols::http1::{BodyDecoder, HeadStep};
+use bowline_protocols::websocket;
 
 use crate::cluster::Message;
 use crate::error::CloseReason;
@@ -476,7 +477,7 @@ fn judge(head: &mut HttpHead) -> Option<Failure> {
         return Some(Failure::MethodRefused);
     }
     let asked = head.upgrade()?;
-    let is_websocket = asked.eq_ignore_ascii_case(b"websocket");
+    let is_websocket = websocket::is_named(Some(asked));
     let has_body = !matches!(head.body, BodyLength::None | BodyLength::Exact(0));
     if is_websocket && (has_body || !is_handshake(head)) {
         return Some(Failure::UpgradeRefused);
