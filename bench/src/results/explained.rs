@@ -9,7 +9,7 @@ pub fn why(id: &str) -> String {
 fn why_in(text: &str, id: &str) -> String {
     let links: Vec<_> = sections(text, id).into_iter().map(link).collect();
     if links.is_empty() {
-        return "why is not explained yet".into();
+        return "`docs/performance.md` does not explain it yet".into();
     }
     format!("see {}", links.join(", "))
 }
@@ -50,7 +50,7 @@ mod tests {
         assert_eq!(sections(text, "C1"), ["One, and two", "B"]);
         assert_eq!(why_in(text, "C3b"), "see [One, and two](../docs/performance.md#one-and-two)");
         for id in ["C3", "C9", "C"] {
-            assert_eq!(why_in(text, id), "why is not explained yet", "{id}");
+            assert_eq!(why_in(text, id), "`docs/performance.md` does not explain it yet", "{id}");
         }
     }
 
