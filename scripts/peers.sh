@@ -75,7 +75,8 @@ wheel() {
     ln -sf "$program" "$peers/bin/$1"
 }
 
-# Sozu's build asks for protoc. What was built stays below .peers/, so that a build that was cut off goes on from there.
+# Sozu's build asks for protoc. What was built stays below .peers/, so that a build that was cut off goes on from there. It
+# takes one processor, and gives way to whatever else runs.
 sozu() {
     command -v cargo >/dev/null 2>&1 || { skip sozu "needs cargo"; return; }
     if command -v protoc >/dev/null 2>&1; then
@@ -87,7 +88,7 @@ sozu() {
     fi
     echo "building sozu, for at most $SOZU_SECONDS_MAX s"
     PROTOC=$protoc CARGO_TARGET_DIR=$peers/sozu/target timeout "$SOZU_SECONDS_MAX" \
-        cargo install --quiet --root "$peers/sozu" sozu >"$peers/sozu.log" 2>&1 || {
+        nice -n 19 cargo install --quiet --locked --jobs 1 --root "$peers/sozu" sozu >"$peers/sozu.log" 2>&1 || {
         skip sozu "could not be built within $SOZU_SECONDS_MAX s: $(grep -m 1 '^error' "$peers/sozu.log" || echo 'it takes longer')"
         return
     }

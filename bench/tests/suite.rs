@@ -2,6 +2,7 @@
 //! verified, that the figures are there and that the report shows them; never how fast anything is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -164,8 +165,8 @@ fn http_websocket_and_tunnels_are_measured_through_the_gateway() {
     let scenarios = [h1.as_str(), "tcp", "websocket", "--rounds", "1", "--gateway", &gateway];
     let report = assert_ran(&run(&folder, &scenarios));
     let counted = if syscalls::unavailable().is_some() { 0 } else { 4 };
-    // Four windows of four targets, one of two, one of one; three of two tunnels; two of two WebSockets.
-    let expected = 4 * 4 + 2 + 1 + counted + 3 * 2 + 2 * 2;
+    // Three windows of four targets, two of two, one of one; three of two tunnels; two of two WebSockets.
+    let expected = 3 * 4 + 2 * 2 + 1 + counted + 3 * 2 + 2 * 2;
     assert_eq!((&report["broken"], &report["measured"]), (&0.into(), &expected.into()), "{report}");
     let measured = folder.measured();
     let of = |scenario: &'static str, window: &'static str| {
@@ -207,6 +208,53 @@ fn peers_take_part_where_they_can_speak_the_protocol() {
     assert!(
         skipped.into_iter().all(|it| it["why"].as_str().is_some_and(|why| why.contains("no configuration")))
     );
+}
+
+/// A peer that carries bytes between the addresses of HAProxy's configuration, by our relay; like HAProxy, it ends by SIGTERM
+/// and never by SIGINT.
+fn stand_in_haproxy(folder: &Folder) -> PathBuf {
+    let script = format!(
+        "#!/bin/sh\n\
+         word() {{ sed -n \"s/^ *$1 \\\\([^ ]*\\\\).*/\\\\1/p\" \"$file\"; }}\n\
+         for file; do :; done\n\
+         trap '' INT\n\
+         trap 'kill -KILL $relay; exit 0' TERM\n\
+         {PROGRAM} relay epoll --to \"$(word 'server backend')\" --listen \"$(word bind)\" --duration 60 &\n\
+         relay=$!\n\
+         wait $relay\n"
+    );
+    let path = folder.0.join("haproxy-stand-in");
+    fs::write(&path, script).expect("it can be written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    path
+}
+
+#[test]
+fn a_peer_is_ended_by_the_signal_that_it_knows() {
+    let folder = Folder::new("ended");
+    let peer = format!("haproxy={}", stand_in_haproxy(&folder).display());
+    let arguments = ["small_rpc", "--rounds", "2", "--target", "relay-epoll", "--peer", &peer];
+    let report = assert_ran(&run(&folder, &arguments));
+    assert_eq!(
+        (&report["broken"], &report["measured"]),
+        (&0.into(), &9.into()),
+        "3 windows, 2 rounds of the relay and 1 of the peer, with which no goal compares there"
+    );
+    let of_peer = folder.measured().into_iter().filter(|record| record["target"] == "haproxy");
+    for record in of_peer {
+        assert_eq!(record["result"]["tally"]["sent"], record["result"]["tally"]["answered"], "{record}");
+    }
+}
+
+#[test]
+fn a_plan_says_how_long_each_scenario_takes_and_measures_nothing() {
+    let folder = Folder::new("plan");
+    let output = run(&folder, &["small_rpc", "scale", "--target", "relay-epoll", "--rounds", "2", "--plan"]);
+    let report = assert_ran(&output);
+    assert_eq!(report["measured"], 0);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("14 measurements in 7 windows") && said.contains(", scale "), "{said}");
+    assert!(!folder.0.join("results.jsonl").exists(), "there is nothing to report");
 }
 
 #[test]

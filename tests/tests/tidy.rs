@@ -456,9 +456,7 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     for entry in entries.flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        let foreign =
-            matches!(name.as_str(), "target" | "node_modules" | "corpus" | "artifacts" | ".git" | ".peers");
-        if path.is_dir() && !foreign {
+        if path.is_dir() && !FOREIGN.contains(&name.as_str()) {
             found.extend(files(&path, endings));
         } else if path.extension().is_some_and(|ending| endings.iter().any(|one| ending == *one)) {
             found.push(path);
@@ -467,6 +465,10 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// Folders of what is not written by us: most are what a build or a run of the bench leaves, and git ignores them.
+const FOREIGN: [&str; 7] =
+    ["target", "node_modules", "corpus", "artifacts", ".git", ".peers", "bench-results"];
 
 mod each_rule_notices {
     use super::*;

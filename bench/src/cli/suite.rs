@@ -25,8 +25,8 @@ use crate::trouble::Trouble;
 
 #[derive(Debug, Args)]
 pub(super) struct RunFlags {
-    /// Scenarios: small_rpc, h1, tcp, websocket, syscalls, instructions, partial_load, idle, heartbeats, skew, churn, slow_readers, scale, long_connections, all of them
-    /// by "all", or files that end in .toml.
+    /// Scenarios: small_rpc, h1, long_connections, idle, tcp, websocket, churn, instructions, syscalls, heartbeats, skew,
+    /// partial_load, scale, slow_readers, all of them by "all", or files that end in .toml.
     #[arg(required = true)]
     scenarios: Vec<String>,
     /// The gateway's program; `bowline` beside this one by default.
@@ -47,7 +47,7 @@ pub(super) struct RunFlags {
     #[arg(long, default_value_t = 3, value_parser = count_up_to::<ROUNDS_MAX>)]
     rounds: usize,
     /// How often a disturbed window is taken, at most.
-    #[arg(long, default_value_t = 3, value_parser = count_up_to::<10>)]
+    #[arg(long, default_value_t = 2, value_parser = count_up_to::<10>)]
     attempts: usize,
     /// Seconds to measure, instead of what the scenarios say.
     #[arg(long, value_parser = seconds)]
@@ -62,12 +62,15 @@ pub(super) struct RunFlags {
     #[arg(long, value_parser = count_up_to::<1_000_000>)]
     connections_max: Option<usize>,
     /// Seconds after which no further window begins.
-    #[arg(long, default_value = "14400", value_parser = seconds)]
+    #[arg(long, default_value = "14400", overrides_with = "time_max", value_parser = seconds)]
     time_max: Duration,
     /// Goes on with a run that was cut off: measures no round that the results hold already, of the same programs and under
     /// the same window.
     #[arg(long)]
     resume: bool,
+    /// Says what would be measured, and for how long, and ends.
+    #[arg(long)]
+    plan: bool,
     /// Folder for the results; they are appended to results.jsonl there.
     #[arg(long, default_value = "bench-results")]
     out: PathBuf,
@@ -126,8 +129,12 @@ pub(super) fn run(flags: &RunFlags, bench: &Path, arguments: &[OsString]) -> Res
         journal: flags.out.join(RESULTS),
         command: command(arguments),
         resume: flags.resume,
+        plan_only: flags.plan,
     })?;
     println!("{}", json!(report));
+    if flags.plan {
+        return Ok(());
+    }
     verdict(report.broken == 0 && report.measured + report.resumed > 0)
 }
 

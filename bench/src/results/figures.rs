@@ -78,6 +78,7 @@ pub enum Metric {
     Threads,
     ThreadsChanged,
     Moves,
+    StolenTurns,
     Descriptors,
     Pss,
     Anonymous,
@@ -100,7 +101,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order of a table.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::SyscallsPerRequest,
         Self::InstructionsPerRequest,
         Self::FirstLevelMisses,
@@ -120,6 +121,7 @@ impl Metric {
         Self::Threads,
         Self::ThreadsChanged,
         Self::Moves,
+        Self::StolenTurns,
         Self::Descriptors,
         Self::Pss,
         Self::Anonymous,
@@ -162,6 +164,7 @@ impl Metric {
             Self::Threads => "threads",
             Self::ThreadsChanged => "threads that came or went",
             Self::Moves => "moves",
+            Self::StolenTurns => "share of turns that were stolen",
             Self::Descriptors => "descriptors",
             Self::Pss => "PSS MiB",
             Self::Anonymous => "anonymous MiB",
@@ -218,6 +221,7 @@ impl Metric {
                 | Self::FirstLevelMisses
                 | Self::LastLevelMisses
                 | Self::AllocationsPerRequest
+                | Self::StolenTurns
         )
     }
 
@@ -255,6 +259,10 @@ impl Metric {
             Self::Threads => own("threads"),
             Self::ThreadsChanged => own("threads_changed"),
             Self::Moves => moves(record),
+            Self::StolenTurns => {
+                let counter = |name: &str| record.counters.get(name).copied();
+                Some(counter(STOLEN)? / counter(TURNS)?.max(1.0))
+            }
             Self::Descriptors => own("descriptors"),
             Self::Pss => mib(own("pss_bytes")),
             Self::Anonymous => mib(own("anonymous_bytes")),
@@ -288,6 +296,10 @@ fn moves(record: &MeasuredRecord) -> Option<f64> {
     let moves = record.counters.iter().filter(|(name, _)| says(name));
     moves.map(|(_, count)| *count).reduce(|a, b| a + b)
 }
+
+/// Counters of the gateway: connections that a worker took from another one, each for a turn, and all turns.
+const STOLEN: &str = "bowline_worker_stolen_total";
+const TURNS: &str = "bowline_worker_turns_total";
 
 /// Whether system calls or instructions were counted, instead of CPU and latency.
 fn is_count(result: &Value) -> bool {

@@ -53,7 +53,8 @@ pub fn verdicts(figures: &Figures) -> Vec<Verdict> {
     let all = GOALS.iter().map(|goal| verdict(goal, figures));
     let growths = WIDER.iter().map(|wider| growth(figures, wider));
     let counted = WIDER_COUNTED.iter().map(|wider| instruction_growth(figures, wider));
-    all.chain(growths).chain(counted).chain([moves(figures)]).collect()
+    let least = AT_LEAST.iter().map(|goal| at_least(goal, figures));
+    all.chain(growths).chain(counted).chain(least).collect()
 }
 
 fn verdict(goal: &Goal, figures: &Figures) -> Verdict {
@@ -150,15 +151,15 @@ const WIDER_COUNTED: [Wider; 2] = [
     },
 ];
 
-/// L1: the number of moves is shown; without one nothing was placed anew.
-fn moves(figures: &Figures) -> Verdict {
-    let moves = figures.find("skew", "skew", "raw", Metric::Moves).map(|spread| spread.median);
+/// What must be at least so much, so that another goal says something.
+fn at_least((id, what, of, least): &(&'static str, &'static str, Of, f64), figures: &Figures) -> Verdict {
+    let own = figure(of, figures).map(|spread| spread.median);
     Verdict {
-        id: "L1",
-        what: "raw: connections that moved while skewed",
-        measured: moves.map(|moves| (moves, 1.0)),
+        id,
+        what,
+        measured: own.map(|own| (own, *least)),
         at_least: true,
-        reached: moves.is_some_and(|moves| moves >= 1.0),
+        reached: own.is_some_and(|own| own >= *least),
     }
 }
 
@@ -199,6 +200,17 @@ const HTTP_PEERS: &[&str] =
 const ALLOCATIONS_NONE: f64 = 0.01;
 /// 100,000 connections of 256 bytes and 6 processes of 4 MB.
 const M6_PSS_MIB: f64 = (100_000.0 * 256.0 + 6.0 * 4e6) / 1_048_576.0;
+
+const AT_LEAST: &[(&str, &str, Of, f64)] = &[
+    // Without a move nothing was placed anew.
+    ("L1", "raw: connections that moved while skewed", of("skew", "skew", RAW, Metric::Moves), 1.0),
+    (
+        "S1",
+        "C1 with stolen connections, raw: share of turns that were stolen",
+        of("instructions", "c1-stolen", RAW, Metric::StolenTurns),
+        0.1,
+    ),
+];
 
 const GOALS: &[Goal] = &[
     goal(
@@ -432,6 +444,12 @@ const GOALS: &[Goal] = &[
     ),
     goal(
         "S1",
+        "C1 with stolen connections, raw: allocations per request",
+        of("instructions", "c1-stolen", RAW, Metric::AllocationsPerRequest),
+        Limit::Number(ALLOCATIONS_NONE),
+    ),
+    goal(
+        "S1",
         "3,000 connections, raw: allocations per request",
         of("instructions", "c3", RAW, Metric::AllocationsPerRequest),
         Limit::Number(ALLOCATIONS_NONE),
@@ -527,6 +545,7 @@ mod tests {
             Figures::of(&[run(), Record::Measured(record)])
         };
         let figures = skewed("bowline_moves_total");
+        let moves = |figures: &Figures| at_least(&AT_LEAST[0], figures);
         assert!(matches!(moves(&figures), Verdict { measured: Some((12.0, 1.0)), reached: true, .. }));
         let remarks = &figures.windows[0].rows[0].remarks;
         assert_eq!(
@@ -534,6 +553,21 @@ mod tests {
             "busy connections at home on reactor 0: 100 before, reactor 0: 50, reactor 1: 50 after"
         );
         assert_eq!(moves(&skewed("bowline_requests_total")).measured, None, "nothing counts them");
+    }
+
+    #[test]
+    fn what_is_stolen_is_a_share_of_all_turns() {
+        let stolen = |stolen: f64| {
+            let counters = [("bowline_worker_stolen_total", stolen), ("bowline_worker_turns_total", 200.0)];
+            let counters = counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+            let Record::Measured(base) = counted("c1-stolen", 1.0) else { unreachable!("it is one") };
+            let record = MeasuredRecord { counters, ..base };
+            at_least(&AT_LEAST[1], &Figures::of(&[run(), Record::Measured(record)]))
+        };
+        assert!(matches!(stolen(20.0), Verdict { measured: Some((0.1, 0.1)), reached: true, .. }));
+        assert!(!stolen(19.0).reached, "the allocations say nothing then");
+        let without = at_least(&AT_LEAST[1], &Figures::of(&[run(), counted("c1-stolen", 1.0)]));
+        assert_eq!(without.measured, None, "nothing counts them");
     }
 
     #[test]
@@ -578,5 +612,6 @@ mod tests {
                 exists(of);
             }
         }
+        AT_LEAST.iter().for_each(|(_, _, of, _)| exists(of));
     }
 }

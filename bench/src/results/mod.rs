@@ -11,6 +11,8 @@ pub mod published;
 
 pub mod commands;
 
+pub mod explained;
+
 pub mod page;
 
 pub mod capacity;

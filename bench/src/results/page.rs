@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::results::commands;
+use crate::results::explained;
 use crate::results::figures::Figures;
 use crate::results::figures::Metric;
 use crate::results::figures::Row;
@@ -59,6 +60,10 @@ impl Page {
     fn window(&mut self, window: &WindowFigures) -> Result<(), Trouble> {
         let about = &window.window;
         let _ = write!(self.text, "### {}: {}\n\n", about.window, about.about);
+        if window.rows.is_empty() {
+            self.text += "It began, and the run was cut off before a round of it had ended.\n\n";
+            return Ok(());
+        }
         self.text += &table(window);
         self.text += &notes(window);
         let stem = format!("{}-{}", about.scenario, about.window);
@@ -159,19 +164,20 @@ fn verdict_table(verdicts: &[Verdict]) -> String {
     text + "\n"
 }
 
-/// What was missed, by how much.
+/// What was missed, by how much, and where it is explained.
 fn not_reached(verdicts: &[Verdict]) -> String {
     let missed = verdicts.iter().filter(|verdict| !verdict.reached);
     let lines = missed.filter_map(|Verdict { id, what, measured, at_least, .. }| {
         let (own, limit) = (*measured)?;
         let than = if *at_least { "too few" } else { "too much" };
-        Some(format!("- {id}, {what}: {own:.3} against {limit:.3}, {:.3} {than}\n", (own - limit).abs()))
+        let by = (own - limit).abs();
+        Some(format!("- {id}, {what}: {own:.3} against {limit:.3}, {by:.3} {than}; {}\n", explained::why(id)))
     });
     let lines: String = lines.collect();
     if lines.is_empty() {
         return String::new();
     }
-    format!("## Not reached\n\n{lines}\n`docs/performance.md` says what is known about why.\n\n")
+    format!("## Not reached\n\n{lines}\n")
 }
 
 fn table(window: &WindowFigures) -> String {
@@ -283,8 +289,8 @@ fn absent(figures: &Figures) -> String {
 
 /// How a reader gets figures of his own.
 const REPEAT: &str = "## How to repeat\n\n    scripts/bench.sh\n\n\
-    builds, fetches the peers, runs every scenario (about 75 minutes on two processors with nothing else to do) and writes the \
-    report; `scripts/bench.sh --resume` goes on after it was cut off. This page is then made by\n\n    \
+    builds, fetches the peers, runs every scenario (in at most 55 minutes on two processors with nothing else to do) and writes \
+    the report; `scripts/bench.sh --resume` goes on after it was cut off. This page is then made by\n\n    \
     target/release/bowline-bench report bench-results --to bench\n\n\
     `bench/README.md` says how each figure is taken.\n\n";
 /// Counters that explain a figure.
@@ -347,6 +353,26 @@ mod tests {
         records.push(Record::Measured(broken));
         let page = page_of(&records);
         assert!(page.text.contains("**1 broken**") && page.text.contains("raw broke: an answer was lost"));
+    }
+
+    #[test]
+    fn what_was_missed_says_by_how_much_and_where_that_is_explained() {
+        let page = page_of(&two_targets([8.0, 9.0]));
+        let line = page.text.lines().find(|line| line.starts_with("- C1, raw to 0.85 x tokio mode"));
+        let line = line.expect("it was missed");
+        assert!(line.contains("8.500 against 7.225, 1.275 too much; see"), "{line}");
+        assert!(line.contains("(../docs/performance.md#cpu-and-latency)"), "{line}");
+    }
+
+    #[test]
+    fn a_window_that_was_cut_off_says_so_instead_of_an_empty_table() {
+        let page = page_of(&[run(), window("c1")]);
+        assert!(
+            page.text.contains("### c1: something\n\nIt began, and the run was cut off"),
+            "{}",
+            page.text
+        );
+        assert!(!page.text.contains("| target |"), "{}", page.text);
     }
 
     #[test]

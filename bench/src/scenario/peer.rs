@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use crate::wire::Protocol;
 
 /// A proxy of others.
@@ -106,6 +108,19 @@ impl Peer {
             Self::Traefik => vec![format!("--configFile={}", file("traefik.yaml"))],
             Self::Sozu => vec!["start".into(), "-c".into(), file("sozu.toml")],
             Self::MosnGoroutine | Self::MosnNetpoll => vec!["start".into(), "-c".into(), file("mosn.json")],
+        }
+    }
+
+    /// The signal that ends it at once, with all its processes.
+    pub const fn ends_by(self) -> Signal {
+        match self {
+            // HAProxy and h2o have no handler of SIGINT, and a shell that starts the suite in its background lets all that it
+            // starts ignore that one.
+            Self::Nginx | Self::Haproxy | Self::H2o | Self::Envoy | Self::Traefik | Self::Sozu => {
+                Signal::SIGTERM
+            }
+            // On SIGTERM it waits for its clients.
+            Self::MosnGoroutine | Self::MosnNetpoll => Signal::SIGINT,
         }
     }
 

@@ -28,19 +28,25 @@ pub struct Running {
     pub address: SocketAddr,
     /// Its admin interface, if it has one.
     pub admin: Option<SocketAddr>,
+    ends_by: Signal,
 }
 
 impl Running {
     /// A program that says on one line when it is ready.
     pub fn announced(process: Spawned) -> Result<Self, Trouble> {
         let ready = process.ready()?;
-        Ok(Self { process, address: ready.address, admin: ready.admin })
+        Ok(Self { process, address: ready.address, admin: ready.admin, ends_by: Signal::SIGINT })
     }
 
-    /// A program that was told where to listen and says nothing.
-    pub fn silent(mut process: Spawned, address: SocketAddr, protocol: Protocol) -> Result<Self, Trouble> {
+    /// A program that was told where to listen and says nothing, and the signal that ends it.
+    pub fn silent(
+        mut process: Spawned,
+        address: SocketAddr,
+        protocol: Protocol,
+        ends_by: Signal,
+    ) -> Result<Self, Trouble> {
         process.wait_until_answers(address, protocol)?;
-        Ok(Self { process, address, admin: None })
+        Ok(Self { process, address, admin: None, ends_by })
     }
 
     /// The process id.
@@ -55,7 +61,7 @@ impl Running {
 
     /// Ends it, fast.
     pub fn stop(mut self) -> Result<(), Trouble> {
-        self.process.stop(Signal::SIGINT)
+        self.process.stop(self.ends_by)
     }
 }
 

@@ -2,6 +2,7 @@
 //! down as it comes. Bounded in rounds, attempts and time. What lost an answer is written down as such and counts for nothing.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
@@ -35,7 +36,7 @@ use crate::trouble::Trouble;
 pub struct SuiteOptions {
     /// In this order.
     pub scenarios: Vec<Scenario>,
-    /// Instead of the scenarios' own, where a window does not have its own.
+    /// Instead of the scenarios' own and of their windows' own.
     pub targets: Vec<Target>,
     /// Beside them, where a window takes peers.
     pub peers: Vec<Target>,
@@ -55,6 +56,8 @@ pub struct SuiteOptions {
     pub command: String,
     /// Rounds that the journal holds already are not measured again.
     pub resume: bool,
+    /// Says what would be measured and how long that takes, and measures nothing.
+    pub plan_only: bool,
 }
 
 /// How a run went.
@@ -84,10 +87,11 @@ pub fn run(options: &SuiteOptions) -> Result<SuiteReport, Trouble> {
         true => Done::read(&options.journal, &build, options.attempts_max)?,
         false => Done::default(),
     };
+    let journal = if options.plan_only { Path::new(NOWHERE) } else { &options.journal };
     let mut suite = Suite {
         options,
         done,
-        journal: Journal::open(&options.journal)?,
+        journal: Journal::open(journal)?,
         report: SuiteReport { event: "run", results: options.journal.clone(), ..SuiteReport::default() },
         begun: Instant::now(),
         said: HashSet::new(),
@@ -107,10 +111,14 @@ pub fn run(options: &SuiteOptions) -> Result<SuiteReport, Trouble> {
     let whole = plan.iter().map(Planned::duration).sum();
     let rounds: usize = plan.iter().map(|planned| planned.rounds.len()).sum();
     eprintln!(
-        "{rounds} measurements in {} windows, about {}; rounds that others disturb are taken again on top",
+        "{rounds} measurements in {} windows, about {}: {}; rounds that others disturb are taken again on top",
         plan.len(),
-        estimate::shown(whole)
+        estimate::shown(whole),
+        by_scenario(&plan)
     );
+    if options.plan_only {
+        return Ok(suite.report);
+    }
     for planned in &plan {
         suite.run_window(planned, whole)?;
     }
@@ -130,6 +138,16 @@ impl Planned<'_> {
     fn duration(&self) -> Duration {
         estimate::duration(self.window) * self.rounds.len() as u32
     }
+}
+
+/// `small_rpc 8 min, syscalls 50 s`.
+fn by_scenario(plan: &[Planned<'_>]) -> String {
+    let of_one = |windows: &[Planned<'_>]| {
+        let duration = windows.iter().map(Planned::duration).sum();
+        format!("{} {}", windows[0].scenario.name, estimate::shown(duration))
+    };
+    let scenarios = plan.chunk_by(|a, b| a.scenario.name == b.scenario.name);
+    scenarios.map(of_one).collect::<Vec<_>>().join(", ")
 }
 
 /// What the gateway says about itself, if it does.
@@ -158,8 +176,10 @@ impl<'a> Suite<'a> {
             for window in &scenario.windows {
                 let targets = self.targets(scenario, window)?;
                 let what = what(window);
-                let rounds = 0..options.rounds.min(window.rounds_max).max(window.rounds_min);
-                let all = rounds.flat_map(|round| (0..targets.len()).map(move |target| (round, target)));
+                let rounds = |target: &Target| window.rounds(options.rounds, target.is_peer());
+                let most = targets.iter().map(&rounds).max().unwrap_or(0);
+                let all = (0..most).flat_map(|round| (0..targets.len()).map(move |target| (round, target)));
+                let all = all.filter(|(round, target)| *round < rounds(&targets[*target]));
                 let is_done = |(round, target): &(usize, usize)| {
                     let name = &targets[*target].name;
                     self.done.contains(&scenario.name, &window.name, &what, name, *round)
@@ -213,9 +233,9 @@ impl<'a> Suite<'a> {
             targets.collect::<Result<Vec<_>, _>>()
         };
         let mut all = match &window.targets {
+            _ if !self.options.targets.is_empty() => self.options.targets.clone(),
             Some(names) => parse(names)?,
-            None if self.options.targets.is_empty() => parse(&scenario.targets)?,
-            None => self.options.targets.clone(),
+            None => parse(&scenario.targets)?,
         };
         if window.peers {
             all.extend(self.options.peers.iter().cloned());
@@ -320,4 +340,6 @@ fn tell(record: &MeasuredRecord, again: bool) {
     eprintln!("{scenario} {window} {target} round {}: {what}{disturbed}", round + 1);
 }
 
+/// What is only planned leaves no trace in the results.
+const NOWHERE: &str = "/dev/null";
 const VERSION_MAX: Duration = Duration::from_secs(5);

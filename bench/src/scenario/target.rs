@@ -207,7 +207,8 @@ impl Target {
             fs::write(&path, text).map_err(Trouble::doing(format!("writing {}", path.display())))?;
         }
         let arguments: Vec<_> = peer.arguments(&folder).into_iter().map(OsString::from).collect();
-        Running::silent(self.spawn(options, program, &arguments)?, listen, options.protocol)
+        let process = self.spawn(options, program, &arguments)?;
+        Running::silent(process, listen, options.protocol, peer.ends_by())
     }
 
     /// What it says on standard error stands beside the results.
