@@ -306,8 +306,7 @@ impl Builder<'_> {
     }
 
     fn routes(&mut self) -> Routes {
-        let known =
-            Known { clusters: &self.clusters, positions: &self.positions, unclear: &self.unclear };
+        let known = Known { clusters: &self.clusters, positions: &self.positions, unclear: &self.unclear };
         Routes::read(&self.file.routes, known, self.faults)
     }
 

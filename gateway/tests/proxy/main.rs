@@ -17,6 +17,7 @@ mod http_attacks;
 mod http_bodies;
 mod http_failures;
 mod http_forward;
+mod http_retries;
 mod large;
 mod opening;
 mod pressure;

@@ -229,6 +229,7 @@ impl HttpDownstream {
                 if let Some(exchange) = self.exchange() {
                     exchange.cluster = cluster;
                 }
+                context.local.shared.clusters[usize::from(cluster)].budget().note_request();
                 self.send(message, context);
             }
             Some(_) => {
@@ -373,19 +374,36 @@ impl HttpDownstream {
         if let Some(exchange) = self.exchange() {
             exchange.upstream = None;
         }
-        let may_try = matches!(why, Failure::ConnectFailed | Failure::UpstreamLost);
-        if may_try && u32::from(message.attempts) < self.attempts_max(context) {
-            context.local.count(Count::Retries);
-            return self.send(message, context);
+        match self.may_try_again(message.attempts, why, context) {
+            Ok(()) => {
+                context.local.count(Count::Retries);
+                self.send(message, context);
+            }
+            Err(why) => {
+                context.local.keep_message(message);
+                self.answer_failure(why, None, context);
+            }
         }
-        context.local.keep_message(message);
-        self.answer_failure(why, None, context);
     }
 
-    /// How many connections a request may be sent to, as its cluster says.
-    fn attempts_max<A: Proxy>(&mut self, context: &Context<'_, A>) -> u32 {
-        let cluster = self.exchange().map_or(0, |exchange| usize::from(exchange.cluster));
-        context.local.shared.clusters[cluster].plan().connect_attempts
+    /// Whether what failed for `why` is sent to another connection: as often as its cluster says, and as its budget allows.
+    fn may_try_again<A: Proxy>(
+        &mut self,
+        attempts: u8,
+        why: Failure,
+        context: &Context<'_, A>,
+    ) -> Result<(), Failure> {
+        let at = self.exchange().map_or(0, |exchange| usize::from(exchange.cluster));
+        let cluster = &context.local.shared.clusters[at];
+        let is_unprocessed = matches!(why, Failure::ConnectFailed | Failure::UpstreamLost);
+        if !is_unprocessed || u32::from(attempts) >= cluster.plan().connect_attempts {
+            return Err(why);
+        }
+        if !cluster.budget().take(context.now) {
+            context.local.count(Count::RetriesRefused);
+            return Err(Failure::RetryBudget);
+        }
+        Ok(())
     }
 }
 
