@@ -72,7 +72,7 @@ fn a_request_that_is_repeated_since_its_used_connection_was_stale_is_paid_for_to
 fn every_second_adds_to_the_budget_whatever_is_requested() {
     let mut world = http_world(budgeted(http_plan(1), 0, 10, 3), 3);
     let client = world.connect(0);
-    let mut repeated = |world: &mut World, rounds: usize| {
+    let repeated = |world: &mut World, rounds: usize| {
         (0..rounds).filter(|_| ask_over_stale(world, client) == 200).count()
     };
     assert_eq!(repeated(&mut world, 6), 3, "what it began with");
