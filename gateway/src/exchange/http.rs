@@ -100,10 +100,21 @@ pub struct HttpLoad {
     pub trailers: HttpHead,
     /// How the connection is to end.
     pub drain: Option<Drain>,
-    /// Since when, and how many bytes, input is thrown away so that the client can read its answer.
-    pub lingering: Option<(Time, u64)>,
+    /// Input is thrown away so that the client can read its answer.
+    pub lingering: Option<Lingering>,
     /// The client has not taken an answer that is over: since when, and how much of it was written since.
     pub backlog: Option<(Time, u64)>,
+}
+
+/// The time between the last byte of ours and the end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Lingering {
+    /// When it began.
+    pub since: Time,
+    /// Bytes that were thrown away.
+    pub thrown: u64,
+    /// It ends with a reset: to this client an end in order would make a cut answer whole.
+    pub resets: bool,
 }
 
 impl HttpLoad {

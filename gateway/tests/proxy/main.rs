@@ -15,6 +15,7 @@ mod front;
 mod hello;
 mod http_attacks;
 mod http_bodies;
+mod http_cuts;
 mod http_failures;
 mod http_forward;
 mod http_retries;

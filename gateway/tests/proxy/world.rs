@@ -214,6 +214,11 @@ impl World {
         self.sim.ending(peer) != Ending::Open
     }
 
+    /// Whether the gateway has reset the connection.
+    pub(crate) fn is_reset(&self, peer: Peer) -> bool {
+        self.sim.ending(peer) == Ending::Reset
+    }
+
     /// Requests in flight as published.
     pub(crate) fn in_flight(&self, peer: Peer) -> u32 {
         self.sim.info(peer).expect("the connection is open").in_flight

@@ -9,6 +9,7 @@ use crate::cluster::Message;
 use crate::error::CloseReason;
 use crate::error::Failure;
 use crate::exchange::HttpExchange;
+use crate::exchange::Lingering;
 use crate::filter::Call;
 use crate::filter::Position;
 use crate::filter::Verdict;
@@ -292,11 +293,15 @@ impl HttpDownstream {
     /// Reads on for a while and throws it away: a socket that is closed with input unread resets, and the client would
     /// lose its answer (RFC 9112 section 9.6).
     fn linger<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
-        let now = context.now;
-        self.ending.get_or_insert(reason);
-        self.load(context).lingering = Some((now, 0));
         context.shutdown_write();
-        self.arm(now.after_ms(LINGER_MS), context);
+        self.linger_until(reason, false, context);
+    }
+
+    fn linger_until<A: Proxy>(&mut self, reason: CloseReason, resets: bool, context: &mut Context<'_, A>) {
+        let since = context.now;
+        self.ending.get_or_insert(reason);
+        self.load(context).lingering = Some(Lingering { since, thrown: 0, resets });
+        self.arm(since.after_ms(LINGER_MS), context);
     }
 
     pub(super) fn is_lingering(&self) -> bool {
@@ -304,7 +309,12 @@ impl HttpDownstream {
     }
 
     pub(super) fn end_lingering<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        self.close(self.ending.unwrap_or(CloseReason::HttpFinished), context);
+        let lingering = self.load.as_ref().and_then(|load| load.lingering);
+        let reason = self.ending.unwrap_or(CloseReason::HttpFinished);
+        match lingering.is_some_and(|lingering| lingering.resets) {
+            true => self.reset(reason, context),
+            false => self.close(reason, context),
+        }
     }
 
     pub(super) fn throw_away<A: Proxy>(
@@ -315,9 +325,9 @@ impl HttpDownstream {
         let bytes = incoming.len();
         incoming.consume(bytes);
         let lingering = self.load.as_mut().and_then(|load| load.lingering.as_mut());
-        let thrown = lingering.map_or(0, |(_, thrown)| {
-            *thrown += bytes as u64;
-            *thrown
+        let thrown = lingering.map_or(0, |lingering| {
+            lingering.thrown += bytes as u64;
+            lingering.thrown
         });
         if thrown > LINGER_BYTES_MAX {
             self.end_lingering(context);
@@ -345,18 +355,34 @@ impl HttpDownstream {
         context.local.fail(why);
         let Some(exchange) = self.exchange() else { return };
         if exchange.answered {
-            return self.cut(CloseReason::PartnerGone, context);
+            return self.cut(CloseReason::PartnerGone, Some(why), context);
         }
         let reply = Reply { reason: name, field, ..Reply::of(status) };
         self.answer(&reply, Some(why), context);
     }
 
-    /// Ends the connection, perhaps in the middle of an answer: then by a reset, for to a client that reads until the end
-    /// anything else is an end.
-    pub(super) fn cut<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
-        match self.exchange().is_some_and(|exchange| exchange.answered) {
-            true => self.reset(reason, context),
-            false => self.close(reason, context),
+    /// Ends the connection, perhaps in the middle of an answer. What is queued goes out first, the answers before that one
+    /// too, and what was begun stays without its end: bytes of its length are missing, or its last chunk is (RFC 9112
+    /// section 8). An answer that only the end of the connection ends must be reset, or its client takes it for whole.
+    pub(super) fn cut<A: Proxy>(
+        &mut self,
+        reason: CloseReason,
+        why: Option<Failure>,
+        context: &mut Context<'_, A>,
+    ) {
+        let is_cut = self.exchange().is_some_and(|exchange| exchange.answered);
+        let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take_if(|_| is_cut)) else {
+            return self.close(reason, context);
+        };
+        cancel(&exchange, context);
+        self.log_exchange(&exchange, why, context);
+        self.rest(context);
+        let says_all = self.ending.replace(reason).is_some();
+        match exchange.length == BodyLength::UntilClose {
+            true => self.linger_until(reason, true, context),
+            // Nothing comes that would turn the end into a reset.
+            false if says_all => self.close(reason, context),
+            false => self.linger(reason, context),
         }
     }
 
@@ -395,12 +421,12 @@ impl HttpDownstream {
     ) {
         context.local.fail(why);
         let name = context.local.shared.plan.http.error_reason.then(|| why.name());
+        if self.exchange().is_some_and(|exchange| exchange.answered) {
+            return self.cut(reason, Some(why), context);
+        }
         let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
         cancel(&exchange, context);
         self.log_exchange(&exchange, Some(why), context);
-        if exchange.answered {
-            return self.reset(reason, context);
-        }
         self.last_words(&Reply { reason: name, ..Reply::of(status) }, reason, context);
     }
 

@@ -7,6 +7,7 @@ use bowline_engine::time::Time;
 use crate::error::CloseReason;
 use crate::error::Failure;
 use crate::exchange::Drain;
+use crate::exchange::Lingering;
 use crate::worker::Proxy;
 
 use super::super::reply::Reply;
@@ -88,7 +89,8 @@ impl HttpDownstream {
         self.answer_failure(Failure::Timeout, None, context);
     }
 
-    /// A body must come while it is read, and be taken while it is written.
+    /// A body must come while it is read, and be taken while it is written: each has its own clock, for an answer may come
+    /// before all of its request has.
     fn judge_body<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let timeouts = context.local.shared.plan.timeouts;
         let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
@@ -131,17 +133,24 @@ impl HttpDownstream {
         }
         let idle_ms = context.local.shared.plan.timeouts.idle_ms;
         let load = self.load.as_ref();
-        if load.and_then(|load| load.drain).is_some_and(|drain| drain.deadline <= context.now) {
-            return self.cut(CloseReason::DrainDeadline, context);
-        }
         let lingering = load.and_then(|load| load.lingering);
-        if lingering.is_some_and(|(since, _)| since.after_ms(LINGER_MS) <= context.now) {
+        if load.and_then(|load| load.drain).is_some_and(|drain| drain.deadline <= context.now) {
+            if lingering.is_none() {
+                self.cut(CloseReason::DrainDeadline, None, context);
+            }
+            // Nobody is waited for any more.
             return self.end_lingering(context);
+        }
+        if let Some(lingering) = lingering {
+            if lingering_ends(&lingering, context) <= context.now {
+                self.end_lingering(context);
+            }
+            return;
         }
         // Whoever waits for an answer is not idle, however long its route gives the server. Behind the head of an answer this
         // is what ends one of which nothing comes any more.
         if !self.awaits_head() && context.last_active.after_ms(idle_ms) <= context.now {
-            self.cut(CloseReason::IdleTimeout, context);
+            self.cut(CloseReason::IdleTimeout, None, context);
         }
     }
 
@@ -168,7 +177,9 @@ impl HttpDownstream {
         let head = load.head_began.map(|began| began.after_ms(timeouts.http_head_ms).max(again));
         let drain =
             load.drain.map(|drain| if drain.from > context.now { drain.from } else { drain.deadline });
-        let linger = load.lingering.map(|(since, _)| since.after_ms(LINGER_MS));
+        let linger = load.lingering.map(|lingering| {
+            lingering_ends(&lingering, context).min(lingering.since.after_ms(LINGER_MS).max(again))
+        });
         let exchange = load.exchange.as_ref();
         let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
         let answer = exchange
@@ -183,5 +194,13 @@ impl HttpDownstream {
     }
 }
 
+/// Who is to be reset gets what is queued first, as long as a close would wait for it.
+fn lingering_ends<A: Proxy>(lingering: &Lingering, context: &Context<'_, A>) -> Time {
+    let waits = lingering.resets && context.output_bytes > 0;
+    lingering.since.after_ms(if waits { RESET_FLUSH_MS } else { LINGER_MS })
+}
+
+/// How long a client that is to be reset may take to take what is queued.
+const RESET_FLUSH_MS: u64 = 10_000;
 /// What stands in the way of a deadline that has come is looked at again after this.
 const AGAIN_MS: u64 = 100;

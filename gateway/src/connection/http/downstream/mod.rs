@@ -19,6 +19,7 @@ use crate::exchange::Drain;
 use crate::exchange::HttpExchange;
 use crate::exchange::HttpLoad;
 use crate::exchange::LISTED_BYTES_MIN;
+use crate::exchange::Lingering;
 use crate::exchange::Listed;
 use crate::logging;
 use crate::mail::Mail;
@@ -232,8 +233,12 @@ impl HttpDownstream {
     fn on_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let mid_head = self.load.as_ref().is_some_and(|load| load.head_began.is_some());
         let mid_body = self.exchange().is_some_and(|exchange| !exchange.request_ended);
-        if self.is_lingering() {
-            return self.end_lingering(context);
+        if let Some(lingering) = self.load.as_ref().and_then(|load| load.lingering) {
+            // One that is to be reset may still take what it was sent.
+            if !lingering.resets {
+                self.end_lingering(context);
+            }
+            return;
         }
         if mid_head || mid_body {
             // RFC 9112 section 8: an incomplete request is not processed.
@@ -305,7 +310,9 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
             ending: self.ending.map(|reason| reason.index() as u8),
             head_began_ms: load.and_then(|load| load.head_began).map(Time::as_ms),
             drain_ms: drain.map(|drain| (drain.from.as_ms(), drain.deadline.as_ms())),
-            lingering: window(load.and_then(|load| load.lingering)),
+            lingering: load
+                .and_then(|load| load.lingering)
+                .map(|lingering| (lingering.since.as_ms(), lingering.thrown, lingering.resets)),
             backlog: window(load.and_then(|load| load.backlog)),
         };
         freeze(Kind::HttpDownstream, &state, Vec::new())
@@ -322,7 +329,7 @@ struct FrozenHttpDownstream {
     ending: Option<u8>,
     head_began_ms: Option<u64>,
     drain_ms: Option<(u64, u64)>,
-    lingering: Option<(u64, u64)>,
+    lingering: Option<(u64, u64, bool)>,
     backlog: Option<(u64, u64)>,
 }
 
@@ -341,7 +348,11 @@ impl HttpDownstream {
                 from: Time::from_ms(from),
                 deadline: Time::from_ms(deadline),
             }),
-            lingering: window(state.lingering),
+            lingering: state.lingering.map(|(since_ms, thrown, resets)| Lingering {
+                since: Time::from_ms(since_ms),
+                thrown,
+                resets,
+            }),
             backlog: window(state.backlog),
             ..HttpLoad::default()
         };

@@ -1,0 +1,145 @@
+//! Answers that are cut: what was queued before the cut comes whole, and no client can take what was cut for an answer.
+//! And what ends whoever waits for a body that nobody sends any more.
+
+use bowline_gateway::config::plan::Plan;
+use bowline_gateway::error::CloseReason;
+
+use crate::http::{find, get, http_plan, http_world, ok, parse};
+use crate::world::{Peer, World};
+
+/// A world with one client, which has made one request, and its server.
+fn asked_world(plan: Plan, seed: u64) -> (World, Peer, Peer) {
+    let mut world = http_world(plan, seed);
+    let client = world.connect(0);
+    world.exchange(client, "/first");
+    let server = world.server();
+    (world, client, server)
+}
+
+/// A client that takes nothing has asked twice; the first answer is queued for it whole, of the second what is in `begun`.
+fn half_answered(world: &mut World, client: Peer, server: Peer, begun: &[u8]) {
+    world.set_window(client, Some(0));
+    world.send(client, &[get("/a"), get("/b")].concat());
+    drop(world.take(server));
+    world.send(server, &ok("the first answer"));
+    assert_eq!(world.http(server).line, "GET /b HTTP/1.1");
+    world.send(server, begun);
+}
+
+/// Takes what has come, of which the first answer is whole; what is behind it.
+fn take_behind_first(world: &mut World, client: Peer) -> Vec<u8> {
+    let bytes = world.take(client);
+    let (first, length) = parse(&bytes, false).expect("the first answer is whole");
+    assert_eq!(first.text(), "the first answer");
+    bytes[length..].to_vec()
+}
+
+const LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome of it";
+const CHUNKS: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nsome of it\r\n";
+const TO_THE_END: &[u8] = b"HTTP/1.1 200 OK\r\n\r\nsome of it";
+
+#[test]
+fn what_was_queued_before_a_cut_comes_whole_and_the_cut_shows_in_the_framing() {
+    for (seed, begun) in [LENGTH, CHUNKS, TO_THE_END].iter().enumerate() {
+        let (mut world, client, server) = asked_world(http_plan(1), seed as u64);
+        half_answered(&mut world, client, server, begun);
+        world.cut(server);
+        world.set_window(client, None);
+        let cut = take_behind_first(&mut world, client);
+        assert!(find(&cut, b"some of it").is_some() && parse(&cut, false).is_none(), "it is no whole answer");
+        assert!(world.is_shut(client) && !world.is_reset(client), "and no reset takes anything away");
+        assert_eq!(world.held(0), (0, 0));
+        world.advance(2_500);
+        assert_eq!(world.reason(client), Some(CloseReason::PartnerGone));
+    }
+}
+
+#[test]
+fn what_a_client_sends_behind_a_cut_answer_is_thrown_away_and_turns_no_end_into_a_reset() {
+    let (mut world, client, server) = asked_world(http_plan(1), 10);
+    half_answered(&mut world, client, server, CHUNKS);
+    world.cut(server);
+    world.send(client, &get("/c"));
+    assert!(!world.is_closed(client));
+    world.set_window(client, None);
+    drop(take_behind_first(&mut world, client));
+    world.end(client);
+    assert_eq!((world.reason(client), world.is_reset(client)), (Some(CloseReason::PartnerGone), false));
+    assert!(world.open_servers().is_empty(), "nobody was asked for it");
+}
+
+#[test]
+fn a_client_that_has_said_everything_is_closed_behind_a_cut_answer_at_once() {
+    let (mut world, client, server) = asked_world(http_plan(1), 11);
+    world.send(client, &get("/a"));
+    world.end(client);
+    drop(world.take(server));
+    world.send(server, LENGTH);
+    world.cut(server);
+    assert!(world.take(client).ends_with(b"some of it"));
+    assert_eq!((world.reason(client), world.is_reset(client)), (Some(CloseReason::PartnerGone), false));
+}
+
+#[test]
+fn an_answer_that_only_the_end_of_the_connection_ends_is_cut_by_a_reset_behind_what_was_queued() {
+    let old = |path: &str| format!("GET {path} HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
+    for slow in [false, true] {
+        let mut world = http_world(http_plan(1), 12);
+        let client = world.connect(0);
+        world.set_window(client, Some(0));
+        world.send(client, [old("/a"), old("/b")].concat().as_bytes());
+        let server = world.server();
+        drop(world.take(server));
+        world.send(server, &ok("the first answer"));
+        drop(world.take(server));
+        world.send(server, TO_THE_END);
+        world.cut(server);
+        world.advance(if slow { 6_000 } else { 500 });
+        assert!(!world.is_shut(client), "an end in order would make it whole");
+        world.set_window(client, None);
+        assert!(take_behind_first(&mut world, client).ends_with(b"some of it"));
+        world.advance(2_500);
+        assert_eq!((world.reason(client), world.is_reset(client)), (Some(CloseReason::PartnerGone), true));
+    }
+}
+
+#[test]
+fn a_client_that_is_to_be_reset_and_takes_nothing_is_not_waited_for_for_ever() {
+    let mut world = http_world(http_plan(1), 13);
+    let client = world.connect(0);
+    world.set_window(client, Some(0));
+    world.send(client, b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n");
+    let server = world.server();
+    drop(world.take(server));
+    world.send(server, TO_THE_END);
+    world.cut(server);
+    world.end(client);
+    world.advance(9_000);
+    assert!(!world.is_closed(client));
+    world.advance(1_500);
+    assert_eq!((world.reason(client), world.is_reset(client)), (Some(CloseReason::PartnerGone), true));
+}
+
+#[test]
+fn what_was_queued_before_the_deadline_of_a_drain_or_a_long_silence_comes_whole_too() {
+    for (seed, drains) in [false, true].into_iter().enumerate() {
+        let mut plan = http_plan(1);
+        plan.timeouts.idle_ms = 5_000;
+        let (mut world, client, server) = asked_world(plan, 14 + seed as u64);
+        world.send(client, &[get("/a"), get("/b")].concat());
+        drop(world.take(server));
+        world.send(server, &ok("the first answer"));
+        drop(world.take(server));
+        world.send(server, CHUNKS);
+        if drains {
+            world.drain(3_000);
+        }
+        world.advance(5_300);
+        let cut = take_behind_first(&mut world, client);
+        assert!(cut.ends_with(b"some of it\r\n") && world.is_shut(client) && !world.is_reset(client));
+        assert_eq!((world.reason(server), world.held(0)), (Some(CloseReason::RequestCancelled), (0, 0)));
+        world.advance(2_500);
+        let reason = if drains { CloseReason::DrainDeadline } else { CloseReason::IdleTimeout };
+        assert_eq!(world.reason(client), Some(reason));
+    }
+}
