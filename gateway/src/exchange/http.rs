@@ -174,9 +174,10 @@ pub struct HttpExchange {
     pub deadline: Time,
     /// How long the server has for that.
     pub timeout_ms: u64,
-    /// The window over which a body's rate is measured: since when, and how many bytes of the request came, or of the answer
-    /// were taken.
-    pub window: (Time, u64),
+    /// The window over which the rate of the request's body is measured: since when, and how many bytes of it came.
+    pub request_window: (Time, u64),
+    /// The same of the answer: how many bytes of it were taken.
+    pub answer_window: (Time, u64),
     /// The status of the answer.
     pub status: u16,
     /// Bytes of the request.

@@ -2,9 +2,9 @@
 //! And what ends whoever waits for a body that nobody sends any more.
 
 use bowline_gateway::config::plan::Plan;
-use bowline_gateway::error::CloseReason;
+use bowline_gateway::error::{CloseReason, Failure};
 
-use crate::http::{find, get, http_plan, http_world, ok, parse};
+use crate::http::{chunk, find, get, http_plan, http_world, ok, parse, request};
 use crate::world::{Peer, World};
 
 /// A world with one client, which has made one request, and its server.
@@ -142,4 +142,47 @@ fn what_was_queued_before_the_deadline_of_a_drain_or_a_long_silence_comes_whole_
         let reason = if drains { CloseReason::DrainDeadline } else { CloseReason::IdleTimeout };
         assert_eq!(world.reason(client), Some(reason));
     }
+}
+
+#[test]
+fn a_body_that_stops_behind_the_head_of_its_answer_is_judged_as_any_other() {
+    for (seed, dribbles) in [false, true].into_iter().enumerate() {
+        let mut plan = http_plan(1);
+        plan.timeouts.http_body_ms = 1_000;
+        let (mut world, client, server) = asked_world(plan, 20 + seed as u64);
+        world.send(client, &request("POST", "/a", "Content-Length: 1000\r\n"));
+        drop(world.take(server));
+        world.send(server, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        // Its answer comes all the time, and is taken.
+        for _ in 0..6 {
+            world.send(server, &chunk("more"));
+            if dribbles {
+                world.send(client, b"x");
+            }
+            world.advance(400);
+        }
+        let bytes = world.take(client);
+        assert!(find(&bytes, b"more").is_some() && !bytes.ends_with(b"0\r\n\r\n"));
+        assert_eq!((world.is_shut(client), world.failures(Failure::BodyTimeout)), (true, 1));
+        assert_eq!((world.reason(server), world.held(0)), (Some(CloseReason::RequestCancelled), (0, 0)));
+        world.advance(2_500);
+        assert_eq!(world.reason(client), Some(CloseReason::HttpBodyTimeout));
+    }
+}
+
+#[test]
+fn a_body_that_flows_behind_the_head_of_its_answer_is_left_alone() {
+    let mut plan = http_plan(1);
+    plan.timeouts.http_body_ms = 1_000;
+    let (mut world, client, server) = asked_world(plan, 22);
+    world.send(client, &request("POST", "/a", "Content-Length: 1000\r\n"));
+    drop(world.take(server));
+    world.send(server, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..20 {
+        world.send(client, &[7; 50]);
+        world.advance(300);
+    }
+    assert_eq!(world.take(server).len(), 1_000);
+    world.send(server, b"0\r\n\r\n");
+    assert_eq!(world.http(client).status(), 200);
 }

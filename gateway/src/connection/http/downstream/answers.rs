@@ -110,7 +110,7 @@ impl HttpDownstream {
         }
         context.watch_output(true);
         if let Some(exchange) = self.exchange() {
-            exchange.window = (context.now, 0);
+            exchange.answer_window = (context.now, 0);
         }
         self.arm_streaming(context);
     }
@@ -179,7 +179,7 @@ impl HttpDownstream {
             exchange.owed_bytes = exchange.owed_bytes.saturating_add(cost_of(&piece));
             if is_first {
                 // Until now there was nothing to take.
-                exchange.window = (now, 0);
+                exchange.answer_window = (now, 0);
             }
         }
         if !write_piece(length, piece, ends, context) {
@@ -212,8 +212,8 @@ impl HttpDownstream {
         let Some(exchange) = self.exchange().filter(|exchange| exchange.answered) else {
             return self.on_backlog_taken(written, queued, context);
         };
-        exchange.window =
-            if queued == 0 { (now, 0) } else { (exchange.window.0, exchange.window.1 + written as u64) };
+        let (since, taken) = exchange.answer_window;
+        exchange.answer_window = if queued == 0 { (now, 0) } else { (since, taken + written as u64) };
         let bytes = take_settled(&mut exchange.owed_bytes, written, queued);
         let key = exchange.key;
         if let Some(upstream) = exchange.upstream.filter(|_| bytes > 0) {

@@ -97,18 +97,22 @@ impl HttpDownstream {
         let (now, queued, held_back) = (context.now, context.output_bytes, context.held_back);
         let is_read = self.paused & PAUSED_BY_CREDIT == 0 && !held_back;
         let Some(exchange) = self.exchange() else { return };
-        let (since, bytes) = exchange.window;
-        if since.after_ms(timeouts.http_body_ms) > now {
-            return;
-        }
-        let least = rate_min.saturating_mul(now.ms_since(since)) / 1_000;
-        if exchange.answered && queued > 0 && bytes < least.max(1) {
+        let was_slow = |window: &mut (Time, u64)| {
+            let (since, bytes) = *window;
+            let is_over = since.after_ms(timeouts.http_body_ms) <= now;
+            if is_over {
+                *window = (now, 0);
+            }
+            is_over && bytes < (rate_min.saturating_mul(now.ms_since(since)) / 1_000).max(1)
+        };
+        let (sent_slowly, taken_slowly) =
+            (was_slow(&mut exchange.request_window), was_slow(&mut exchange.answer_window));
+        if taken_slowly && exchange.answered && queued > 0 {
             return self.reset(CloseReason::SlowReader, context);
         }
-        if !exchange.answered && !exchange.request_ended && is_read && bytes < least.max(1) {
-            return self.end_with(Failure::BodyTimeout, 408, CloseReason::HttpBodyTimeout, context);
+        if sent_slowly && !exchange.request_ended && is_read {
+            self.end_with(Failure::BodyTimeout, 408, CloseReason::HttpBodyTimeout, context);
         }
-        exchange.window = (now, 0);
     }
 
     /// An answer that is over must be taken too.
@@ -186,11 +190,14 @@ impl HttpDownstream {
             .filter(|exchange| !exchange.answered && (exchange.request_ended || is_paused))
             .map(|exchange| exchange.deadline);
         let held = exchange.and_then(|exchange| exchange.held.as_ref()).map(|(_, until)| *until);
-        let body = exchange
-            .filter(|exchange| exchange.answered || !exchange.request_ended)
-            .map(|exchange| exchange.window.0.after_ms(timeouts.http_body_ms).max(again));
+        let body_of = |window: (Time, u64)| window.0.after_ms(timeouts.http_body_ms).max(again);
+        let request = exchange
+            .filter(|exchange| !exchange.request_ended)
+            .map(|exchange| body_of(exchange.request_window));
+        let response =
+            exchange.filter(|exchange| exchange.answered).map(|exchange| body_of(exchange.answer_window));
         let backlog = load.backlog.map(|(since, _)| since.after_ms(timeouts.http_body_ms).max(again));
-        [idle, head, drain, linger, answer, held, body, backlog].into_iter().flatten().min()
+        [idle, head, drain, linger, answer, held, request, response, backlog].into_iter().flatten().min()
     }
 }
 

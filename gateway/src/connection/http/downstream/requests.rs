@@ -47,7 +47,7 @@ impl HttpDownstream {
         context.local.shard().add(Count::DownstreamReadBytes, read as u64);
         if let Some(exchange) = self.exchange() {
             exchange.bytes_in += read as u64;
-            exchange.window.1 += if exchange.answered { 0 } else { read as u64 };
+            exchange.request_window.1 += read as u64;
         }
     }
 
@@ -352,9 +352,9 @@ impl HttpDownstream {
         let goes_on = exchange.credit > 0;
         self.await_answer(context);
         if goes_on && self.paused & PAUSED_BY_CREDIT != 0 {
-            if let Some(exchange) = self.exchange().filter(|exchange| !exchange.answered) {
+            if let Some(exchange) = self.exchange() {
                 // Only now has the client a chance to send anything.
-                exchange.window = (context.now, 0);
+                exchange.request_window = (context.now, 0);
             }
             let body_ms = context.local.shared.plan.timeouts.http_body_ms;
             self.arm(context.now.after_ms(body_ms), context);
@@ -432,7 +432,8 @@ impl HttpExchange {
             began,
             deadline: now,
             timeout_ms: 0,
-            window: (now, 0),
+            request_window: (now, 0),
+            answer_window: (now, 0),
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
