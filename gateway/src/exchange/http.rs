@@ -147,6 +147,8 @@ pub struct HttpExchange {
     pub body: BodyDecoder,
     /// All of the request has come.
     pub request_ended: bool,
+    /// The client asks for another protocol.
+    pub asks_upgrade: bool,
     /// The client waits for a 100 before it sends its body.
     pub needs_continue: bool,
     /// Bytes of the body that may be sent; a piece may overdraw it.

@@ -68,8 +68,7 @@ impl HttpDownstream {
     }
 
     fn on_final<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) {
-        let is_draining = self.load.as_ref().is_some_and(|load| load.drain.is_some());
-        let has_ended = self.ending.is_some();
+        let keep_alive = self.goes_on();
         let Some(exchange) = self.exchange() else { return };
         let chain = exchange.route.map(|index| &context.local.shared.http_routes.route(index).filters);
         if let Some(chain) = chain.filter(|chain| !chain.is_empty()) {
@@ -82,8 +81,7 @@ impl HttpDownstream {
         }
         exchange.answered = true;
         exchange.status = message.head.status();
-        // RFC 9112 section 9.3: what of the request has not come yet would have to be read first.
-        exchange.keep_alive &= !is_draining && !has_ended && exchange.request_ended;
+        exchange.keep_alive = keep_alive;
         if message.head.body == BodyLength::UntilClose && !exchange.is_http10 {
             message.head.body = BodyLength::Chunked;
         }
@@ -150,6 +148,18 @@ impl HttpDownstream {
             true => self.end_response(context),
             false => self.reset(CloseReason::MemoryCeiling, context),
         }
+    }
+
+    /// Whether the connection is kept behind the answer whose head is written now.
+    fn goes_on(&mut self) -> bool {
+        let ends = self.ending.is_some() || self.load.as_ref().is_some_and(|load| load.drain.is_some());
+        let is_followed = self.paused & PAUSED_BY_PIPELINE != 0;
+        let Some(exchange) = self.exchange() else { return false };
+        // Whoever asks for another protocol may say nothing in it before that was agreed to (RFC 9110 section 7.8). What came
+        // all the same may be frames of somebody else's making, and is not read as a request.
+        let is_early = exchange.asks_upgrade && is_followed;
+        // RFC 9112 section 9.3: what of the request has not come yet would have to be read first.
+        exchange.keep_alive && exchange.request_ended && !ends && !is_early
     }
 
     fn write_head<A: Proxy>(&mut self, head: &HttpHead, keep_alive: bool, context: &mut Context<'_, A>) {
@@ -393,10 +403,9 @@ impl HttpDownstream {
         why: Option<Failure>,
         context: &mut Context<'_, A>,
     ) {
-        let is_draining = self.load.as_ref().is_some_and(|load| load.drain.is_some());
-        let has_ended = self.ending.is_some();
+        let keep_alive = self.goes_on();
         let Some(mut exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
-        exchange.keep_alive &= !is_draining && !has_ended && exchange.request_ended;
+        exchange.keep_alive = keep_alive;
         let to =
             To { method: exchange.method, is_http10: exchange.is_http10, keep_alive: exchange.keep_alive };
         exchange.status = reply.status;

@@ -135,7 +135,11 @@ impl HttpDownstream {
         message.head.expects_continue = false;
         exchange.needs_continue =
             asks && !exchange.request_ended && !exchange.is_http10 && incoming.is_empty();
+        let is_followed = exchange.asks_upgrade && exchange.request_ended && !incoming.is_empty();
         self.load(context).exchange = Some(exchange);
+        if is_followed {
+            self.pause(PAUSED_BY_PIPELINE, context);
+        }
         if let Some(fault) = refused {
             context.local.keep_message(message);
             self.refuse_body(fault, context);
@@ -419,6 +423,7 @@ impl HttpExchange {
             keep_alive: head.keep_alive,
             body: BodyDecoder::new(head.body),
             request_ended: false,
+            asks_upgrade: head.upgrade().is_some(),
             needs_continue: false,
             credit: 0,
             answered: false,
