@@ -4,7 +4,7 @@
 use bowline_gateway::config::plan::Plan;
 use bowline_gateway::error::{CloseReason, Failure};
 
-use crate::http::{chunk, find, get, http_plan, http_world, ok, parse, request};
+use crate::http::{chunk, find, get, http_plan, http_world, ok, parse, post, request};
 use crate::world::{Peer, World};
 
 /// A world with one client, which has made one request, and its server.
@@ -185,4 +185,45 @@ fn a_body_that_flows_behind_the_head_of_its_answer_is_left_alone() {
     assert_eq!(world.take(server).len(), 1_000);
     world.send(server, b"0\r\n\r\n");
     assert_eq!(world.http(client).status(), 200);
+}
+
+#[test]
+fn a_server_that_waits_for_the_body_of_a_client_that_vanished_without_a_word_has_an_end() {
+    let mut plan = http_plan(1);
+    plan.timeouts.http_body_ms = 2_000;
+    let (mut world, client, server) = asked_world(plan, 23);
+    world.send(client, &post("/a", &[7; 1_000])[..500]);
+    assert!(!world.take(server).is_empty());
+    world.break_machine(client);
+    assert!(world.is_closed(client) && !world.is_closed(server), "nobody has told it");
+    world.advance(1_900);
+    assert_eq!(world.held(0), (1, 0));
+    world.advance(2_300);
+    assert_eq!((world.reason(server), world.held(0)), (Some(CloseReason::RequestCancelled), (0, 0)));
+}
+
+#[test]
+fn a_server_that_is_asked_for_an_answer_that_nobody_waits_for_any_more_has_an_end_too() {
+    let mut plan = http_plan(1);
+    plan.timeouts.http_body_ms = 2_000;
+    let (mut world, client, server) = asked_world(plan, 24);
+    world.send(client, &get("/a"));
+    world.break_machine(client);
+    // An idle connection is looked at after a minute, and one with a request on it in its place.
+    world.advance(63_000);
+    assert_eq!((world.reason(server), world.held(0)), (Some(CloseReason::RequestCancelled), (0, 0)));
+}
+
+#[test]
+fn a_client_that_is_asked_whether_it_is_there_gets_no_more_time_for_its_body_or_its_answer() {
+    let mut plan = http_plan(1);
+    (plan.timeouts.http_body_ms, plan.limits.http_body_rate_min) = (1_000, 1);
+    plan.listeners[0].default_route.as_mut().expect("it has one").timeout_ms = 5_000;
+    let (mut world, client, server) = asked_world(plan, 25);
+    world.send(client, &post("/a", b"whole"));
+    drop(world.take(server));
+    world.advance(4_800);
+    assert_eq!(world.take(client), b"");
+    world.advance(400);
+    world.expect_status(client, 504);
 }

@@ -351,7 +351,8 @@ impl HttpDownstream {
     }
 
     pub(super) fn on_credit<A: Proxy>(&mut self, bytes: u32, context: &mut Context<'_, A>) {
-        let Some(exchange) = self.exchange() else { return };
+        // Nothing is a question whether anybody is here, which is answered by its not coming back.
+        let Some(exchange) = self.exchange().filter(|_| bytes > 0) else { return };
         exchange.credit += i64::from(bytes);
         let goes_on = exchange.credit > 0;
         self.await_answer(context);
