@@ -8,8 +8,11 @@ use bowline_protocols::http1::encode;
 use crate::cluster::Message;
 use crate::error::CloseReason;
 use crate::error::Failure;
+use crate::exchange::Answer;
+use crate::exchange::Begun;
 use crate::exchange::HttpExchange;
 use crate::exchange::Lingering;
+use crate::exchange::Phase;
 use crate::filter::Call;
 use crate::filter::Position;
 use crate::filter::Verdict;
@@ -56,7 +59,7 @@ impl HttpDownstream {
         }
         self.list_output(0, context);
         let Some(mut load) = self.load.take() else { return };
-        if let Some(mut exchange) = load.exchange.take() {
+        if let Some(mut exchange) = load.take_exchange() {
             exchange.status = 101;
             self.log_exchange(&exchange, None, context);
         }
@@ -79,7 +82,6 @@ impl HttpDownstream {
                 return self.end_filtered(verdict, context);
             }
         }
-        exchange.answered = true;
         exchange.status = message.head.status();
         exchange.keep_alive = keep_alive;
         if message.head.body == BodyLength::UntilClose && !exchange.is_http10 {
@@ -89,8 +91,8 @@ impl HttpDownstream {
             message.head.body = BodyLength::UntilClose;
         }
         exchange.keep_alive &= message.head.body != BodyLength::UntilClose;
-        exchange.length = message.head.body;
-        let (keep_alive, length) = (exchange.keep_alive, exchange.length);
+        let (keep_alive, length) = (exchange.keep_alive, message.head.body);
+        exchange.answer = Answer::Begun(Begun { length, owed_bytes: 0, window: (context.now, 0) });
         context.local.count(Count::Responses);
         self.write_head(&message.head, keep_alive, context);
         if let Some(piece) = message.body.take() {
@@ -107,9 +109,6 @@ impl HttpDownstream {
             return self.end_response(context);
         }
         context.watch_output(true);
-        if let Some(exchange) = self.exchange() {
-            exchange.answer_window = (context.now, 0);
-        }
         self.arm_streaming(context);
     }
 
@@ -120,7 +119,7 @@ impl HttpDownstream {
         context: &mut Context<'_, A>,
     ) {
         let Some(exchange) = self.exchange() else { return };
-        let length = exchange.length;
+        let Some(length) = exchange.begun().map(|begun| begun.length) else { return };
         if !filtered(exchange, context, |chain, call, at| chain.on_response_body(&piece, call, at)) {
             return self.reset(CloseReason::FaultInjected, context);
         }
@@ -137,7 +136,7 @@ impl HttpDownstream {
         context: &mut Context<'_, A>,
     ) {
         let Some(exchange) = self.exchange() else { return };
-        let length = exchange.length;
+        let Some(length) = exchange.begun().map(|begun| begun.length) else { return };
         let passes = trailers.as_mut().is_none_or(|trailers| {
             filtered(exchange, context, |chain, call, at| chain.on_response_trailers(trailers, call, at))
         });
@@ -185,11 +184,11 @@ impl HttpDownstream {
     ) {
         self.note_written(piece.len(), context);
         let (now, is_first) = (context.now, context.output_bytes == 0);
-        if let Some(exchange) = self.exchange() {
-            exchange.owed_bytes = exchange.owed_bytes.saturating_add(cost_of(&piece));
+        if let Some(begun) = self.exchange().and_then(HttpExchange::begun) {
+            begun.owed_bytes = begun.owed_bytes.saturating_add(cost_of(&piece));
             if is_first {
                 // Until now there was nothing to take.
-                exchange.answer_window = (now, 0);
+                begun.window = (now, 0);
             }
         }
         if !write_piece(length, piece, ends, context) {
@@ -219,14 +218,15 @@ impl HttpDownstream {
         context: &mut Context<'_, A>,
     ) {
         let now = context.now;
-        let Some(exchange) = self.exchange().filter(|exchange| exchange.answered) else {
+        let Some(exchange) = self.exchange().filter(|exchange| exchange.is_answered()) else {
             return self.on_backlog_taken(written, queued, context);
         };
-        let (since, taken) = exchange.answer_window;
-        exchange.answer_window = if queued == 0 { (now, 0) } else { (since, taken + written as u64) };
-        let bytes = take_settled(&mut exchange.owed_bytes, written, queued);
-        let key = exchange.key;
-        if let Some(upstream) = exchange.upstream.filter(|_| bytes > 0) {
+        let (key, upstream) = (exchange.key, exchange.upstream);
+        let Some(begun) = exchange.begun() else { return };
+        let (since, taken) = begun.window;
+        begun.window = if queued == 0 { (now, 0) } else { (since, taken + written as u64) };
+        let bytes = take_settled(&mut begun.owed_bytes, written, queued);
+        if let Some(upstream) = upstream.filter(|_| bytes > 0) {
             context.send(upstream, Mail::HttpCredit { key, bytes });
         }
     }
@@ -238,40 +238,31 @@ impl HttpDownstream {
             return;
         }
         let now = context.now;
-        self.load(context).backlog = Some((now, 0));
+        self.load(context).phase = Phase::Backlog(now, 0);
         self.pause(PAUSED_BY_OUTPUT, context);
         context.watch_output(true);
         self.arm_streaming(context);
     }
 
     fn on_backlog_taken<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
-        let Some(load) = self.load.as_mut().filter(|load| load.backlog.is_some()) else {
-            return context.watch_output(false);
-        };
-        if queued > BACKLOG_BYTES_MAX {
-            load.backlog = load.backlog.map(|(since, taken)| (since, taken + written as u64));
-            return;
+        match self.load.as_mut().map(|load| &mut load.phase) {
+            Some(Phase::Backlog(_, taken)) if queued > BACKLOG_BYTES_MAX => {
+                *taken += written as u64;
+                return;
+            }
+            Some(phase @ Phase::Backlog(..)) => *phase = Phase::Rest,
+            _ => return context.watch_output(false),
         }
-        load.backlog = None;
         context.watch_output(false);
         self.resume(PAUSED_BY_OUTPUT, context);
     }
 
+    /// All of the answer is queued, so the exchange is over; what has not come of its request is not waited for.
     fn end_response<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if let Some(exchange) = self.exchange() {
-            exchange.response_ended = true;
-        }
-        self.finish_if_done(context);
-    }
-
-    /// Ends an exchange whose request and response have ended; one whose request has not is cut short.
-    pub(super) fn finish_if_done<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let Some(exchange) = self.exchange().filter(|exchange| exchange.response_ended) else { return };
-        let (request_ended, keep_alive) = (exchange.request_ended, exchange.keep_alive);
-        let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
+        let Some(exchange) = self.take_exchange() else { return };
         context.local.shard().observe_request_ms(context.now.ms_since(exchange.began));
         self.log_exchange(&exchange, None, context);
-        self.go_on(request_ended, keep_alive, context);
+        self.go_on(exchange.request_ended, exchange.keep_alive, context);
     }
 
     /// What becomes of the connection behind an answer.
@@ -310,16 +301,16 @@ impl HttpDownstream {
     fn linger_until<A: Proxy>(&mut self, reason: CloseReason, resets: bool, context: &mut Context<'_, A>) {
         let since = context.now;
         self.ending.get_or_insert(reason);
-        self.load(context).lingering = Some(Lingering { since, thrown: 0, resets });
+        self.load(context).phase = Phase::Lingering(Lingering { since, thrown: 0, resets });
         self.arm(since.after_ms(LINGER_MS), context);
     }
 
     pub(super) fn is_lingering(&self) -> bool {
-        self.load.as_ref().is_some_and(|load| load.lingering.is_some())
+        self.lingering().is_some()
     }
 
     pub(super) fn end_lingering<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let lingering = self.load.as_ref().and_then(|load| load.lingering);
+        let lingering = self.lingering();
         let reason = self.ending.unwrap_or(CloseReason::HttpFinished);
         match lingering.is_some_and(|lingering| lingering.resets) {
             true => self.reset(reason, context),
@@ -334,13 +325,12 @@ impl HttpDownstream {
     ) -> bool {
         let bytes = incoming.len();
         incoming.consume(bytes);
-        let lingering = self.load.as_mut().and_then(|load| load.lingering.as_mut());
-        let thrown = lingering.map_or(0, |lingering| {
+        let phase = self.load.as_mut().map(|load| &mut load.phase);
+        if let Some(Phase::Lingering(lingering)) = phase {
             lingering.thrown += bytes as u64;
-            lingering.thrown
-        });
-        if thrown > LINGER_BYTES_MAX {
-            self.end_lingering(context);
+            if lingering.thrown > LINGER_BYTES_MAX {
+                self.end_lingering(context);
+            }
         }
         false
     }
@@ -364,7 +354,7 @@ impl HttpDownstream {
         let name = context.local.shared.plan.http.error_reason.then(|| why.name());
         context.local.fail(why);
         let Some(exchange) = self.exchange() else { return };
-        if exchange.answered {
+        if exchange.is_answered() {
             return self.cut(CloseReason::PartnerGone, Some(why), context);
         }
         let reply = Reply { reason: name, field, ..Reply::of(status) };
@@ -380,15 +370,15 @@ impl HttpDownstream {
         why: Option<Failure>,
         context: &mut Context<'_, A>,
     ) {
-        let is_cut = self.exchange().is_some_and(|exchange| exchange.answered);
-        let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take_if(|_| is_cut)) else {
+        let Some(length) = self.exchange().and_then(HttpExchange::begun).map(|begun| begun.length) else {
             return self.close(reason, context);
         };
+        let Some(exchange) = self.take_exchange() else { return };
         cancel(&exchange, context);
         self.log_exchange(&exchange, why, context);
         self.rest(context);
         let says_all = self.ending.replace(reason).is_some();
-        match exchange.length == BodyLength::UntilClose {
+        match length == BodyLength::UntilClose {
             true => self.linger_until(reason, true, context),
             // Nothing comes that would turn the end into a reset.
             false if says_all => self.close(reason, context),
@@ -404,7 +394,7 @@ impl HttpDownstream {
         context: &mut Context<'_, A>,
     ) {
         let keep_alive = self.goes_on();
-        let Some(mut exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
+        let Some(mut exchange) = self.take_exchange() else { return };
         exchange.keep_alive = keep_alive;
         let to =
             To { method: exchange.method, is_http10: exchange.is_http10, keep_alive: exchange.keep_alive };
@@ -430,10 +420,10 @@ impl HttpDownstream {
     ) {
         context.local.fail(why);
         let name = context.local.shared.plan.http.error_reason.then(|| why.name());
-        if self.exchange().is_some_and(|exchange| exchange.answered) {
+        if self.exchange().is_some_and(|exchange| exchange.is_answered()) {
             return self.cut(reason, Some(why), context);
         }
-        let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
+        let Some(exchange) = self.take_exchange() else { return };
         cancel(&exchange, context);
         self.log_exchange(&exchange, Some(why), context);
         self.last_words(&Reply { reason: name, ..Reply::of(status) }, reason, context);

@@ -8,7 +8,10 @@ use bowline_protocols::http1::{BodyDecoder, HeadStep};
 use crate::cluster::Message;
 use crate::error::CloseReason;
 use crate::error::Failure;
+use crate::exchange::Answer;
 use crate::exchange::HttpExchange;
+use crate::exchange::HttpLoad;
+use crate::exchange::Phase;
 use crate::filter;
 use crate::filter::Call;
 use crate::filter::Chain;
@@ -136,7 +139,7 @@ impl HttpDownstream {
         exchange.needs_continue =
             asks && !exchange.request_ended && !exchange.is_http10 && incoming.is_empty();
         let is_followed = exchange.asks_upgrade && exchange.request_ended && !incoming.is_empty();
-        self.load(context).exchange = Some(exchange);
+        self.load(context).phase = Phase::Exchange(exchange);
         if is_followed {
             self.pause(PAUSED_BY_PIPELINE, context);
         }
@@ -199,13 +202,13 @@ impl HttpDownstream {
             context.local.keep_message(message);
             return self.answer_failure(Failure::MemoryCeiling, None, context);
         };
-        exchange.held = Some((message, until));
+        exchange.answer = Answer::Held(message, until);
         self.arm(until, context);
     }
 
     /// A filter decided otherwise.
     pub(super) fn end_filtered<A: Proxy>(&mut self, verdict: Verdict, context: &mut Context<'_, A>) {
-        let answered = self.exchange().is_some_and(|exchange| exchange.answered);
+        let answered = self.exchange().is_some_and(|exchange| exchange.is_answered());
         match verdict {
             Verdict::Reply(filter::Reply { status, reason }) if !answered => {
                 if let Some(exchange) = self.exchange() {
@@ -293,8 +296,10 @@ impl HttpDownstream {
 
     fn on_body<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) -> bool {
         let limits = context.local.shared.http_limits;
-        let Some(load) = &mut self.load else { return false };
-        let (Some(exchange), trailers) = (&mut load.exchange, &mut load.trailers) else { return false };
+        let Some(HttpLoad { phase: Phase::Exchange(exchange), trailers, .. }) = self.load.as_deref_mut()
+        else {
+            return false;
+        };
         let Some(upstream) = exchange.upstream.filter(|_| exchange.credit > 0) else {
             self.pause(PAUSED_BY_CREDIT, context);
             return false;
@@ -337,7 +342,6 @@ impl HttpDownstream {
         if self.exchange().is_some_and(|exchange| exchange.request_ended) {
             self.await_answer(context);
         }
-        self.finish_if_done(context);
         true
     }
 
@@ -418,7 +422,6 @@ impl HttpExchange {
         HttpExchange {
             upstream: None,
             key: 0,
-            held: None,
             method: head.method(),
             is_http10: head.version == bowline_protocols::http::HttpVersion::Http10,
             keep_alive: head.keep_alive,
@@ -427,10 +430,7 @@ impl HttpExchange {
             asks_upgrade: head.upgrade().is_some(),
             needs_continue: false,
             credit: 0,
-            answered: false,
-            response_ended: false,
-            length: BodyLength::None,
-            owed_bytes: 0,
+            answer: Answer::Awaited,
             cluster: 0,
             route: None,
             position: Default::default(),
@@ -439,7 +439,6 @@ impl HttpExchange {
             deadline: now,
             timeout_ms: 0,
             request_window: (now, 0),
-            answer_window: (now, 0),
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
