@@ -69,6 +69,8 @@ vocabulary! {
         Timeout = "timeout", (status::TIMEOUT, 504);
         /// Every endpoint of the cluster has as many requests or bytes as it may hold.
         Overflow = "overflow", (status::SERVER_THREADPOOL_BUSY, 503);
+        /// It may be tried again, but the retry budget of its cluster is used up.
+        RetryBudget = "retry_budget", (status::SERVER_THREADPOOL_BUSY, 503);
         /// Buffer memory is at its ceiling, so new work is refused.
         MemoryCeiling = "memory_ceiling", (status::SERVER_THREADPOOL_BUSY, 503);
         /// The frame is complete but its header block cannot be decoded.
@@ -325,6 +327,7 @@ mod tests {
             (Failure::UpstreamLost, 16, 502),
             (Failure::Timeout, 7, 504),
             (Failure::Overflow, 4, 503),
+            (Failure::RetryBudget, 4, 503),
             (Failure::MemoryCeiling, 4, 503),
             (Failure::HeadMalformed, 9, 400),
             (Failure::HeadTooLarge, 9, 431),

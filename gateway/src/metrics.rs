@@ -32,8 +32,10 @@ vocabulary! {
         Requests = "requests", "Requests read from clients, oneway included";
         /// Oneway requests read from clients.
         RequestsOneway = "requests_oneway", "Oneway requests read from clients";
-        /// Requests sent again to another endpoint because the first could not be reached.
-        Retries = "retries", "Requests sent to another endpoint because the first could not be reached";
+        /// Requests and tunnels tried again: the endpoint could not be reached, or a used connection to it was stale.
+        Retries = "retries", "Requests and tunnels tried again, since an endpoint could not be reached or a used connection was stale";
+        /// What was not tried again because the retry budget of its cluster was used up.
+        RetriesRefused = "retries_refused", "Requests and tunnels not tried again since the retry budget of their cluster was used up";
         /// Responses of upstream servers passed to clients.
         Responses = "responses", "Responses of upstream servers passed to clients";
         /// Requests that servers made of their clients.

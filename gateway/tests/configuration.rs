@@ -197,6 +197,30 @@ fn what_would_be_ignored_is_refused() {
 }
 
 #[test]
+fn a_url_that_is_wrong_is_one_fault_whatever_would_follow_from_it() {
+    let listen = ("--listen", "http://127.0.0.1:0");
+    for (url, message) in [
+        ("smtp://x:1", "--upstream: \"smtp://x:1\": no protocol \"smtp\"; known: bolt, http, tcp"),
+        ("x", "--upstream: \"x\" is no URL; write for example bolt://127.0.0.1:12200"),
+        ("http://x", "--upstream: \"http://x\": the port is missing"),
+        ("http://x:0", "--upstream: \"http://x:0\": port 0 cannot be connected to"),
+    ] {
+        assert_eq!(refused(&[listen, ("--upstream", url)]), message);
+        assert_eq!(refused(&[("--upstream", url)]), message);
+    }
+    let both = refused(&[listen, ("--upstream", "tcp://x")]);
+    let (first, second) = both.split_once('\n').expect("what the URL does say is wrong as well");
+    assert_eq!(first, "--upstream: \"tcp://x\": the port is missing");
+    assert!(second.starts_with("--listen: ") && second.ends_with("its upstream speaks tcp"), "{second}");
+    let file = "listeners: [{address: http://127.0.0.1:0, cluster: c}]\n\
+                clusters: [{name: c, endpoints: [x], idle_timeout: 1s}]";
+    assert_eq!(
+        text_refused(file),
+        "gw.yaml:2:34: clusters[0].endpoints: \"x\" is no URL; write for example bolt://127.0.0.1:12200"
+    );
+}
+
+#[test]
 fn rebalancing_is_on_until_somebody_says_off() {
     assert!(flags(&[]).unwrap().engine.rebalance);
     assert!(flags(&[("--rebalance", "on")]).unwrap().engine.rebalance);

@@ -178,6 +178,8 @@ pub enum HttpAction {
     Echo,
     /// Sends these bytes instead.
     Raw(Vec<u8>),
+    /// Sends these bytes and closes.
+    RawThenClose(Vec<u8>),
     /// Sends these bytes and resets.
     RawThenReset(Vec<u8>),
     /// Sends these bytes and sends back what comes then, until the client has said everything.
@@ -314,6 +316,10 @@ fn perform(
         HttpAction::Echo if is_chunked => http.stream.write_all(&chunked_response(&request.body)),
         HttpAction::Echo => http.stream.write_all(&response(&request.body)),
         HttpAction::Raw(bytes) => http.stream.write_all(&bytes),
+        HttpAction::RawThenClose(bytes) => {
+            http.stream.write_all(&bytes)?;
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
         HttpAction::RawThenReset(bytes) => {
             http.stream.write_all(&bytes)?;
             reset_on_close(&http.stream);

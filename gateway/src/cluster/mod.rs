@@ -4,12 +4,14 @@
 //! hold the addresses of its upstream connections (X6). Neither opens a connection: machines do, with what is chosen here.
 
 mod endpoint;
+mod budget;
 mod place;
 mod maglev;
 mod message;
 mod set;
 mod pool;
 
+pub use budget::RetryBudget;
 pub use endpoint::{Bounds, Endpoint, Link};
 pub use message::Message;
 pub use place::Place;

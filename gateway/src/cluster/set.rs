@@ -14,6 +14,7 @@ use crate::config::plan::Balance;
 use crate::config::plan::ClusterPlan;
 use crate::config::plan::EndpointPlan;
 
+use super::budget::RetryBudget;
 use super::endpoint::{Bounds, Endpoint};
 use super::maglev::Maglev;
 
@@ -24,6 +25,7 @@ pub struct Cluster {
     generation: AtomicU64,
     members: Mutex<Members>,
     next_source: AtomicUsize,
+    budget: RetryBudget,
 }
 
 /// The endpoints at one moment, and where keys lead to among them.
@@ -55,6 +57,7 @@ impl Cluster {
             generation: AtomicU64::new(0),
             members: Mutex::default(),
             next_source: AtomicUsize::new(0),
+            budget: RetryBudget::new(plan),
         };
         let addresses = plan.endpoints.iter().filter_map(|endpoint| match endpoint {
             EndpointPlan::Address(address) => Some(*address),
@@ -67,6 +70,11 @@ impl Cluster {
     /// How it was configured.
     pub fn plan(&self) -> &ClusterPlan {
         &self.plan
+    }
+
+    /// How often what failed may be tried again.
+    pub fn budget(&self) -> &RetryBudget {
+        &self.budget
     }
 
     /// Changes whenever the endpoints do.

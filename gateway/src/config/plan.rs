@@ -255,6 +255,12 @@ pub struct ClusterPlan {
     pub proxy_protocol: Option<ProxyVersion>,
     /// How many endpoints are tried for one tunnel. Default 3.
     pub connect_attempts: u32,
+    /// Tries beyond the first, for a hundred requests of all clients together. Default 20.
+    pub retry_percent: u32,
+    /// Tries beyond the first in a second, whatever is requested. Default 10.
+    pub retry_per_second: u32,
+    /// So many of both are saved, at most. Default 1,000.
+    pub retry_burst_max: u32,
     /// The addresses of this host that connections are made from, in turn; the system chooses if there are none.
     pub source_addresses: Vec<IpAddr>,
     /// The endpoint of each tunnel is where its client connected to before the packet filter sent it here.
@@ -433,6 +439,9 @@ impl ClusterPlan {
             resolve_interval_ms: 30_000,
             proxy_protocol: None,
             connect_attempts: 3,
+            retry_percent: 20,
+            retry_per_second: 10,
+            retry_burst_max: 1_000,
             source_addresses: Vec::new(),
             original_destination: false,
         }

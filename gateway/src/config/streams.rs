@@ -105,6 +105,9 @@ pub(super) fn connecting(entry: &Entry, cluster: ClusterPlan, faults: &mut Fault
             _ => None,
         },
         connect_attempts: number(layer, "clusters[].connect_attempts") as u32,
+        retry_percent: number(layer, "clusters[].retry_percent") as u32,
+        retry_per_second: number(layer, "clusters[].retry_per_second") as u32,
+        retry_burst_max: number(layer, "clusters[].retry_burst_max") as u32,
         source_addresses: addresses(layer.texts("clusters[].source_addresses"), &sources, faults),
         original_destination: layer.switch("clusters[].original_destination").is_some_and(|(on, _)| on),
         ..cluster
@@ -115,7 +118,12 @@ pub(super) fn connecting(entry: &Entry, cluster: ClusterPlan, faults: &mut Fault
 pub(super) const TUNNEL_CLUSTER_KEYS: &[&str] = &["clusters[].proxy_protocol"];
 
 /// What only a cluster takes whose connections are opened for one client's work.
-pub(super) const ATTEMPTS_KEYS: &[&str] = &["clusters[].connect_attempts"];
+pub(super) const ATTEMPTS_KEYS: &[&str] = &[
+    "clusters[].connect_attempts",
+    "clusters[].retry_percent",
+    "clusters[].retry_per_second",
+    "clusters[].retry_burst_max",
+];
 
 /// What a cluster without endpoints of its own does not take.
 pub(super) const ENDPOINT_KEYS: &[&str] = &[

@@ -48,8 +48,8 @@ impl Topology {
     /// Resolves what flags and file say; what is wrong is added to `faults`. `admin` is where nobody else can listen.
     pub(crate) fn of(flags: &Flags, file: &File, admin: Option<SocketAddr>, faults: &mut Faults) -> Topology {
         let before = faults.list().len();
-        let (clusters, positions) = (Vec::new(), HashMap::new());
-        let mut builder = Builder { flags, file, admin, before, faults, clusters, positions };
+        let (clusters, positions, unclear) = (Vec::new(), HashMap::new(), Vec::new());
+        let mut builder = Builder { flags, file, admin, before, faults, clusters, positions, unclear };
         builder.clusters();
         let routes = builder.routes();
         let tls_routes = builder.tls_routes();
@@ -96,6 +96,8 @@ struct Builder<'a> {
     faults: &'a mut Faults,
     clusters: Vec<ClusterPlan>,
     positions: HashMap<String, usize>,
+    /// Clusters none of whose URLs says what is spoken there: what follows from that is no second fault.
+    unclear: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -156,7 +158,9 @@ impl Builder<'_> {
         }
         let cluster = self.cluster(&name, &entry.layer, urls, prefix);
         let cluster = streams::connecting(entry, cluster, self.faults);
-        self.keys_without_effect(entry, &cluster);
+        if !self.unclear.contains(&name) {
+            self.keys_without_effect(entry, &cluster);
+        }
         ClusterPlan { echo, ..cluster }
     }
 
@@ -174,6 +178,9 @@ impl Builder<'_> {
 
     fn cluster(&mut self, name: &str, layer: &Layer, urls: &[Item], prefix: &str) -> ClusterPlan {
         let (protocol, endpoints) = self.endpoints(urls, prefix);
+        if protocol.is_none() && !urls.is_empty() {
+            self.unclear.push(name.to_owned());
+        }
         let of_echo = match layer.text("clusters[].protocol") {
             Some(("http", _)) => Protocol::Http,
             _ => Protocol::Bolt,
@@ -232,6 +239,7 @@ impl Builder<'_> {
                 Ok(parsed) => parsed,
                 Err(message) => {
                     self.faults.add(place.clone(), format!("{prefix}{message}"));
+                    protocol = protocol.or(Url::protocol_of(text));
                     continue;
                 }
             };
@@ -298,7 +306,7 @@ impl Builder<'_> {
     }
 
     fn routes(&mut self) -> Routes {
-        let known = Known { clusters: &self.clusters, positions: &self.positions };
+        let known = Known { clusters: &self.clusters, positions: &self.positions, unclear: &self.unclear };
         Routes::read(&self.file.routes, known, self.faults)
     }
 
@@ -520,6 +528,7 @@ impl Builder<'_> {
             (Some(_), _) => {
                 format!("{name} could lead to several clusters; describe it in the file's listeners")
             }
+            (None, _) if !self.unclear.is_empty() => return None,
             (None, _) if self.clusters[0].echo => format!("{name} needs {UPSTREAM_FLAG} {word}://HOST:PORT"),
             (None, _) => {
                 let other = protocol_name(self.clusters[0].protocol);
@@ -554,7 +563,7 @@ impl Builder<'_> {
     }
 
     fn known(&self) -> Known<'_> {
-        Known { clusters: &self.clusters, positions: &self.positions }
+        Known { clusters: &self.clusters, positions: &self.positions, unclear: &self.unclear }
     }
 }
 

@@ -26,12 +26,8 @@ impl Url {
         let (scheme, rest) = text
             .split_once("://")
             .ok_or_else(|| format!("{text:?} is no URL; write for example bolt://127.0.0.1:12200"))?;
-        let protocol = match scheme {
-            "bolt" => Protocol::Bolt,
-            "http" => Protocol::Http,
-            "tcp" => Protocol::Tcp,
-            _ => return Err(format!("{text:?}: no protocol {scheme:?}; known: bolt, http, tcp")),
-        };
+        let protocol = Url::protocol_of(text)
+            .ok_or_else(|| format!("{text:?}: no protocol {scheme:?}; known: bolt, http, tcp"))?;
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| format!("{text:?}: the port is missing"))?;
         let port = port.parse().map_err(|_| format!("{text:?}: {port:?} is no port"))?;
         if !is_host(host) {
@@ -39,6 +35,16 @@ impl Url {
         }
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         Ok(Url { protocol, host: bare.unwrap_or(host).to_owned(), port })
+    }
+
+    /// What one says is spoken there, whatever is wrong behind that.
+    pub fn protocol_of(text: &str) -> Option<Protocol> {
+        match text.split_once("://")?.0 {
+            "bolt" => Some(Protocol::Bolt),
+            "http" => Some(Protocol::Http),
+            "tcp" => Some(Protocol::Tcp),
+            _ => None,
+        }
     }
 
     /// The address to bind; a name other than localhost is refused, since it may mean several.

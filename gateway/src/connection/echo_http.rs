@@ -14,10 +14,22 @@ use super::http::part::{Part, take_part, with_scratch, write_end, write_piece};
 #[derive(Debug, Default)]
 pub(super) struct EchoHttp {
     head: HeadDecoder,
-    /// The body that is being sent back, its framing, and whether the connection goes on after it.
-    body: Option<(BodyDecoder, BodyLength, bool)>,
+    /// The body that is coming.
+    body: Option<Body>,
     trailers: HttpHead,
     paused: bool,
+}
+
+/// A request's body on its way back.
+#[derive(Debug)]
+struct Body {
+    decoder: BodyDecoder,
+    /// How it is framed, both ways.
+    length: BodyLength,
+    /// The connection goes on after it.
+    keep_alive: bool,
+    /// The answer to HEAD ends with its head (RFC 9110 section 9.3.2), so what comes is thrown away.
+    is_dropped: bool,
 }
 
 impl EchoHttp {
@@ -72,9 +84,15 @@ impl EchoHttp {
     /// Answers with the head of the echo, and with a line where there is no body to send back.
     fn answer<A: Proxy>(&mut self, request: &HttpHead, context: &mut Context<'_, A>) -> bool {
         let is_echo = !matches!(request.body, BodyLength::None | BodyLength::Exact(0));
+        let is_head = request.method() == bowline_protocols::http::Method::Head;
         let mut line = Vec::new();
         if is_echo {
-            self.body = Some((BodyDecoder::new(request.body), request.body, request.keep_alive));
+            self.body = Some(Body {
+                decoder: BodyDecoder::new(request.body),
+                length: request.body,
+                keep_alive: request.keep_alive,
+                is_dropped: is_head,
+            });
         } else {
             line.extend_from_slice(b"Bowline's embedded upstream was asked for ");
             line.extend_from_slice(request.path_and_query());
@@ -85,7 +103,6 @@ impl EchoHttp {
         head.body = if is_echo { request.body } else { BodyLength::Exact(line.len() as u64) };
         let kind = request.field(b"Content-Type").filter(|_| is_echo).unwrap_or(b"text/plain");
         let made = head.set_response(200, b"OK").is_ok() && head.add_field(b"Content-Type", kind).is_ok();
-        let is_head = request.method() == bowline_protocols::http::Method::Head;
         let written = made
             && with_scratch(context, |out| {
                 encode::response(&message.head, request.keep_alive, false, out);
@@ -103,14 +120,16 @@ impl EchoHttp {
         context: &mut Context<'_, A>,
     ) -> Result<bool, CloseReason> {
         let limits = context.local.shared.http_limits;
-        let Some((body, length, keep_alive)) = &mut self.body else { return Ok(true) };
-        let (length, keep_alive) = (*length, *keep_alive);
-        let part = take_part(body, incoming, &limits, &mut self.trailers);
+        let Some(body) = &mut self.body else { return Ok(true) };
+        let (length, keep_alive, is_dropped) = (body.length, body.keep_alive, body.is_dropped);
+        let part = take_part(&mut body.decoder, incoming, &limits, &mut self.trailers);
         let (written, ends) = match part.map_err(|_| CloseReason::HttpMalformed)? {
             Part::Need(needed) => {
                 context.need(needed);
                 return Ok(false);
             }
+            Part::Piece { ends, .. } if is_dropped => (true, ends),
+            Part::End if is_dropped => (true, true),
             Part::Piece { piece, ends } => (write_piece(length, piece, ends, context), ends),
             Part::End => (write_end(length, None, context), true),
         };

@@ -92,28 +92,80 @@ impl Default for Work {
 pub struct HttpLoad {
     /// Looks for the head of a request.
     pub head: HeadDecoder,
-    /// When the first byte of the head came that is arriving.
+    /// When the first byte of the head came that is arriving; only at rest.
     pub head_began: Option<Time>,
-    /// The request that is being answered.
-    pub exchange: Option<HttpExchange>,
+    /// What it is in the middle of.
+    pub phase: Phase,
     /// Where trailers are read into.
     pub trailers: HttpHead,
     /// How the connection is to end.
     pub drain: Option<Drain>,
-    /// Since when, and how many bytes, input is thrown away so that the client can read its answer.
-    pub lingering: Option<(Time, u64)>,
-    /// The client has not taken an answer that is over: since when, and how much of it was written since.
-    pub backlog: Option<(Time, u64)>,
+}
+
+/// What a client's connection is in the middle of. Each state owns what only it needs.
+#[derive(Debug, Default)]
+pub enum Phase {
+    /// Nothing, or the head of the next request.
+    #[default]
+    Rest,
+    /// A request that is coming, on its way or being answered.
+    Exchange(HttpExchange),
+    /// The client has not taken an answer that is over, and is not read until it has: since when, and how much of it was
+    /// written since.
+    Backlog(Time, u64),
+    /// Nothing more is said; input is thrown away so that the client can read its last answer.
+    Lingering(Lingering),
+}
+
+/// The time between the last byte of ours and the end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Lingering {
+    /// When it began.
+    pub since: Time,
+    /// Bytes that were thrown away.
+    pub thrown: u64,
+    /// It ends with a reset: to this client an end in order would make a cut answer whole.
+    pub resets: bool,
 }
 
 impl HttpLoad {
     /// True if nothing is going on.
     pub fn is_empty(&self) -> bool {
-        self.head_began.is_none()
-            && self.exchange.is_none()
-            && self.drain.is_none()
-            && self.lingering.is_none()
-            && self.backlog.is_none()
+        self.is_quiet() && self.drain.is_none()
+    }
+
+    /// True between two requests, with nothing of the next one there.
+    pub fn is_quiet(&self) -> bool {
+        self.head_began.is_none() && matches!(self.phase, Phase::Rest)
+    }
+
+    /// The request that is being answered.
+    pub fn exchange(&self) -> Option<&HttpExchange> {
+        if let Phase::Exchange(exchange) = &self.phase { Some(exchange) } else { None }
+    }
+
+    /// The same, to be changed.
+    pub fn exchange_mut(&mut self) -> Option<&mut HttpExchange> {
+        if let Phase::Exchange(exchange) = &mut self.phase { Some(exchange) } else { None }
+    }
+
+    /// Ends the exchange, if there is one: the connection is at rest afterwards.
+    pub fn take_exchange(&mut self) -> Option<HttpExchange> {
+        self.exchange()?;
+        match std::mem::take(&mut self.phase) {
+            Phase::Exchange(exchange) => Some(exchange),
+            _ => None,
+        }
+    }
+
+    /// The end that has begun.
+    pub fn lingering(&self) -> Option<Lingering> {
+        if let Phase::Lingering(lingering) = self.phase { Some(lingering) } else { None }
+    }
+
+    /// Since when the client has not taken an answer that is over, and how much of it was written since.
+    pub fn backlog(&self) -> Option<(Time, u64)> {
+        if let Phase::Backlog(since, taken) = self.phase { Some((since, taken)) } else { None }
     }
 }
 
@@ -124,8 +176,6 @@ pub struct HttpExchange {
     pub upstream: Option<Address>,
     /// The number under which that knows the request.
     pub key: u32,
-    /// The request while a filter holds it, and when it goes on.
-    pub held: Option<(Box<Message>, Time)>,
     /// The method.
     pub method: Method,
     /// The client speaks HTTP/1.0.
@@ -136,18 +186,14 @@ pub struct HttpExchange {
     pub body: BodyDecoder,
     /// All of the request has come.
     pub request_ended: bool,
+    /// The client asks for another protocol.
+    pub asks_upgrade: bool,
     /// The client waits for a 100 before it sends its body.
     pub needs_continue: bool,
     /// Bytes of the body that may be sent; a piece may overdraw it.
     pub credit: i64,
-    /// The head of the answer has been queued.
-    pub answered: bool,
-    /// All of the answer has been queued.
-    pub response_ended: bool,
-    /// How the answer's body is framed here.
-    pub length: BodyLength,
-    /// What the answer's pieces took of the server's credit and was not given back yet.
-    pub owed_bytes: u32,
+    /// How far the answer is.
+    pub answer: Answer,
     /// The cluster it went to.
     pub cluster: u16,
     /// The route that it took.
@@ -163,9 +209,8 @@ pub struct HttpExchange {
     pub deadline: Time,
     /// How long the server has for that.
     pub timeout_ms: u64,
-    /// The window over which a body's rate is measured: since when, and how many bytes of the request came, or of the answer
-    /// were taken.
-    pub window: (Time, u64),
+    /// The window over which the rate of the request's body is measured: since when, and how many bytes of it came.
+    pub request_window: (Time, u64),
     /// The status of the answer.
     pub status: u16,
     /// Bytes of the request.
@@ -174,4 +219,38 @@ pub struct HttpExchange {
     pub bytes_out: u64,
     /// What the access line will say, while access lines are written.
     pub line: Option<Box<str>>,
+}
+
+/// How far the answer to a client's request is. When all of it is queued the exchange is over.
+#[derive(Debug)]
+pub enum Answer {
+    /// A filter holds the request, and when it goes on.
+    Held(Box<Message>, Time),
+    /// Nothing of it is here.
+    Awaited,
+    /// Its head has been queued, and its body comes.
+    Begun(Begun),
+}
+
+/// The body of an answer on its way to the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// How it is framed here.
+    pub length: BodyLength,
+    /// What its pieces took of the server's credit and was not given back yet.
+    pub owed_bytes: u32,
+    /// The window over which its rate is measured: since when, and how many bytes of it were taken.
+    pub window: (Time, u64),
+}
+
+impl HttpExchange {
+    /// What of the answer is on its way; nothing before its head was queued.
+    pub fn begun(&mut self) -> Option<&mut Begun> {
+        if let Answer::Begun(begun) = &mut self.answer { Some(begun) } else { None }
+    }
+
+    /// The head of the answer has been queued.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.answer, Answer::Begun(_))
+    }
 }

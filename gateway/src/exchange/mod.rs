@@ -15,7 +15,7 @@ mod load;
 mod http;
 
 pub use cause::Cause;
-pub use http::{HttpExchange, HttpLoad, Response, Work};
+pub use http::{Answer, Begun, HttpExchange, HttpLoad, Lingering, Phase, Response, Work};
 pub use load::{Bound, Drain, FrameClock, Load, Oneway, OutputWindow};
 pub use longest::{LISTED_BYTES_MIN, Listed, Longest};
 pub use meter::Meter;

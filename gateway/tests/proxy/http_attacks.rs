@@ -142,9 +142,48 @@ fn row_21_only_a_101_that_agrees_with_the_upgrade_makes_a_tunnel() {
     world.send(client, &[request("GET", "/a", asked), get("/b")].concat());
     drop(world.take(server));
     world.send(server, &response("200 OK", "Connection: Upgrade\r\nUpgrade: other\r\n", "x"));
-    assert_eq!(world.http(client).text(), "x");
-    assert_eq!(world.http(server).line, "GET /b HTTP/1.1", "it was judged as a request");
-    assert_eq!(world.total(Count::Tunnels), 0);
+    let answer = world.http(client);
+    assert!(answer.text() == "x" && answer.closes() && world.is_shut(client), "{answer:?}");
+    assert!(!world.is_closed(client), "its answer is not lost to a reset");
+    world.send(client, &get("/c"));
+    world.end(client);
+    assert!(world.is_closed(client) && world.take(client).is_empty());
+    assert_eq!((world.take(server).len(), world.total(Count::Tunnels)), (0, 0), "nothing behind it is read");
+}
+
+#[test]
+fn row_21_a_client_that_waits_for_the_answer_to_its_upgrade_goes_on_after_a_refusal() {
+    let (mut world, client, server) = asked_world(45);
+    world.send(client, &request("GET", "/a", "Connection: Upgrade\r\nUpgrade: other\r\n"));
+    drop(world.take(server));
+    world.send(server, &ok("x"));
+    assert!(!world.http(client).closes());
+    world.exchange(client, "/b");
+}
+
+#[test]
+fn row_21_nothing_is_read_behind_an_upgrade_that_the_gateway_refuses_itself() {
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    for (together, seed) in [(true, 46), (false, 47)] {
+        let mut plan = http_plan(1);
+        plan.listeners[0].default_route = None;
+        let mut world = http_world(plan, seed);
+        // Without its key it is no handshake; and another upgrade has no route.
+        for (fields, status) in [(websocket, 426), ("Connection: Upgrade\r\nUpgrade: other\r\n", 404)] {
+            let client = world.connect(0);
+            let head = request("GET", "/a", fields);
+            if together {
+                world.send(client, &[head, get("/smuggled")].concat());
+                let answer = world.expect_status(client, status);
+                assert!(answer.closes() && world.is_shut(client), "{answer:?}");
+            } else {
+                world.send(client, &head);
+                assert!(!world.expect_status(client, status).closes());
+                world.send(client, &get("/b"));
+                world.expect_status(client, 404);
+            }
+        }
+    }
 }
 
 #[test]

@@ -121,8 +121,9 @@ fn a_server_that_is_lost_in_the_middle_of_its_answer_cuts_its_client() {
                 world.end(server)
             }
             assert!(!world.take(client).ends_with(b"0\r\n\r\n"), "nothing says that it was all");
+            assert_eq!((world.is_shut(client), world.held(0)), (true, (0, 0)));
+            world.end(client);
             assert_eq!(world.reason(client), Some(CloseReason::PartnerGone));
-            assert_eq!(world.held(0), (0, 0));
         }
     }
 }
@@ -133,6 +134,10 @@ fn an_answer_without_length_that_is_cut_is_not_taken_for_whole() {
     world.send(client, &get("/a"));
     world.send(server, b"HTTP/1.1 200 OK\r\n\r\nsome");
     world.cut(server);
+    let bytes = world.take(client);
+    assert!(!bytes.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&bytes));
+    assert!(world.is_shut(client), "its connection ends");
+    world.end(client);
     assert_eq!(world.reason(client), Some(CloseReason::PartnerGone));
 }
 

@@ -402,3 +402,20 @@ fn requests_that_the_route_answers_are_not_answered_faster_than_their_client_rea
     world.set_window(client, None);
     assert_eq!(world.https(client).len(), 500, "and every one is answered in the end");
 }
+
+#[test]
+fn the_embedded_server_answers_head_without_a_body_whatever_came_with_it() {
+    let mut world = http_world(http_plan(1), 90);
+    let echo = world.connect(world.gateway.echo_listener());
+    let declared = [&request("HEAD", "/a", "Content-Length: 5\r\n")[..], b"hello"].concat();
+    let head = request("HEAD", "/b", "Transfer-Encoding: chunked\r\n");
+    let chunked = [&head[..], &chunk("hello"), b"0\r\n\r\n"].concat();
+    for (bytes, field) in [(declared, "content-length"), (chunked, "transfer-encoding")] {
+        world.send(echo, &bytes);
+        let answer = world.http_to_head(echo);
+        assert_eq!(answer.status(), 200);
+        assert!(answer.field(field).is_some(), "GET would be answered in this framing: {answer:?}");
+        world.send(echo, &post("/c", b"hello"));
+        assert_eq!(world.http(echo).text(), "hello", "the connection goes on at the next request");
+    }
+}

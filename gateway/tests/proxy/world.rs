@@ -214,6 +214,17 @@ impl World {
         self.sim.ending(peer) != Ending::Open
     }
 
+    /// Whether the gateway has reset the connection.
+    pub(crate) fn is_reset(&self, peer: Peer) -> bool {
+        self.sim.ending(peer) == Ending::Reset
+    }
+
+    /// The machine of a peer's connection comes to its end by a fault of its own, and tells nobody.
+    pub(crate) fn break_machine(&mut self, peer: Peer) {
+        self.sim.break_machine(peer);
+        self.run();
+    }
+
     /// Requests in flight as published.
     pub(crate) fn in_flight(&self, peer: Peer) -> u32 {
         self.sim.info(peer).expect("the connection is open").in_flight

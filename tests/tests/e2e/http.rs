@@ -159,6 +159,35 @@ fn a_server_that_is_lost_in_the_middle_of_its_answer_leaves_no_answer_that_looks
 }
 
 #[test]
+fn a_cut_answer_comes_as_far_as_it_came_behind_the_whole_ones_and_ends_in_order() {
+    each_mode(|mode| {
+        let server = HttpServer::start(|request| match request.path() {
+            "/length" => {
+                HttpAction::RawThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome of it".to_vec())
+            }
+            "/chunks" => HttpAction::RawThenClose(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nsome of it\r\n".to_vec(),
+            ),
+            path => HttpAction::Reply(path.as_bytes().to_vec()),
+        });
+        let gateway = Gateway::http(mode, server.address(), &[]);
+        for path in ["/length", "/chunks"].repeat(10) {
+            let mut client = HttpStream::connect(gateway.address());
+            // What comes behind it reaches nobody, and turns the end into no reset.
+            let asked =
+                ["/whole", path, "/behind"].map(|path| format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+            client.send(asked.concat());
+            assert_eq!(client.answer().body, b"/whole");
+            let (bytes, end) = client.to_end();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(text.trim_end().ends_with("some of it"), "{path}: {text:?}");
+            assert_eq!(end, End::Closed, "{path}");
+        }
+        assert!(!server.seen().lines.iter().any(|line| line.contains("/behind")));
+    });
+}
+
+#[test]
 fn stale_connections_cost_no_request_that_only_reads() {
     each_mode(|mode| {
         let server = HttpServer::start(|request| match request.path() {

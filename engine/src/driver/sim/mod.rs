@@ -290,6 +290,17 @@ impl<A: Application> Sim<A> {
         self.ground.links.with(peer.0, |link| link.cut(now));
     }
 
+    /// The machine at the engine's end comes to its end by a fault of its own, as one that panics does on other drivers: it is
+    /// called no more, says nothing to anybody, and the connection is reset.
+    pub fn break_machine(&mut self, peer: Peer) {
+        let (Some(address), now) = (self.address(peer), self.ground.now) else { return };
+        let slot = self.ground.slot(address.index);
+        if let Some(core) = &mut slot.core {
+            core.give_up();
+            slot.again_at = Some(now);
+        }
+    }
+
     /// The peer takes everything that has come to it.
     pub fn take(&mut self, peer: Peer) -> Vec<u8> {
         self.ground.links.with(peer.0, link::Link::take)

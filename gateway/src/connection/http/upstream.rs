@@ -173,7 +173,8 @@ impl HttpUpstream {
                 Some(piece) => write_piece(work.length, piece, work.request_ended, context),
                 None => !work.request_ended || write_end(work.length, None, context),
             };
-        if !work.request_ended {
+        let is_awaited = !work.request_ended;
+        if is_awaited {
             context.watch_output(true);
             let bytes = window_bytes(context.local);
             context.send(work.owner, Mail::HttpCredit { key: work.key, bytes });
@@ -188,6 +189,9 @@ impl HttpUpstream {
             context.local.keep_message(message);
         }
         self.served = self.served.saturating_add(1);
+        if is_awaited {
+            self.arm(context.now.after_ms(context.local.shared.plan.timeouts.http_body_ms), context);
+        }
         if !written {
             self.fail(Failure::MemoryCeiling, CloseReason::MemoryCeiling, context);
         }
@@ -486,7 +490,21 @@ impl HttpUpstream {
         if self.work.is_none() && due <= context.now {
             return self.close(CloseReason::UpstreamIdle, context);
         }
-        self.arm(due.max(context.now.after_ms(IDLE_AGAIN_MS)), context);
+        let next = self.ask_owner(context).unwrap_or(due);
+        self.arm(next.max(context.now.after_ms(IDLE_AGAIN_MS)), context);
+    }
+
+    /// Whoever sends the request keeps its time. One that came to its end by a fault of its own keeps none and has said
+    /// nothing: what is sent to it then comes back, so after a silence it is sent a word. Says when to look again.
+    fn ask_owner<A: Proxy>(&mut self, context: &mut Context<'_, A>) -> Option<Time> {
+        let work = self.work.as_ref()?;
+        let body_ms = context.local.shared.plan.timeouts.http_body_ms;
+        let due = context.last_active.after_ms(body_ms);
+        if due > context.now {
+            return Some(due);
+        }
+        context.send(work.owner, Mail::HttpCredit { key: work.key, bytes: 0 });
+        Some(context.now.after_ms(body_ms))
     }
 
     fn on_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {

@@ -80,6 +80,9 @@ impl Tunnel {
         let default = context.local.shared.targets.default_of(self.origin).map(|target| target.cluster);
         let Some(opening) = self.opening_mut() else { return };
         (opening.cluster, opening.hello_due) = (cluster.or(default), None);
+        if let Some(at) = opening.cluster {
+            context.local.shared.clusters[usize::from(at)].budget().note_request();
+        }
         // What came so far is offered again when the server is there.
         context.set_reading(false);
         self.dial(CloseReason::NoEndpoint, context);
@@ -231,14 +234,18 @@ impl Tunnel {
         self.partner = None;
         let Some(opening) = self.opening_mut() else { return };
         opening.attempts += 1;
-        let plan = opening.cluster.map(|at| context.local.shared.clusters[usize::from(at)].plan());
+        let cluster = opening.cluster.map(|at| &context.local.shared.clusters[usize::from(at)]);
         // There is only one place where the client wanted to go.
-        let attempts_max =
-            plan.filter(|plan| !plan.original_destination).map_or(1, |plan| plan.connect_attempts);
-        if opening.attempts < attempts_max {
-            context.local.count(Count::Retries);
-            return self.dial(why, context);
+        let cluster = cluster.filter(|cluster| !cluster.plan().original_destination);
+        let Some(cluster) = cluster.filter(|cluster| opening.attempts < cluster.plan().connect_attempts)
+        else {
+            return self.reset(why, context);
+        };
+        if !cluster.budget().take(context.now) {
+            context.local.count(Count::RetriesRefused);
+            return self.reset(why, context);
         }
-        self.reset(why, context);
+        context.local.count(Count::Retries);
+        self.dial(why, context);
     }
 }

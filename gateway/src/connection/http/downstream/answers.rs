@@ -9,7 +9,11 @@ use bowline_protocols::websocket;
 use crate::cluster::Message;
 use crate::error::CloseReason;
 use crate::error::Failure;
+use crate::exchange::Answer;
+use crate::exchange::Begun;
 use crate::exchange::HttpExchange;
+use crate::exchange::Lingering;
+use crate::exchange::Phase;
 use crate::filter::Call;
 use crate::filter::Position;
 use crate::filter::Verdict;
@@ -57,7 +61,7 @@ impl HttpDownstream {
         }
         self.list_output(0, context);
         let Some(mut load) = self.load.take() else { return };
-        if let Some(mut exchange) = load.exchange.take() {
+        if let Some(mut exchange) = load.take_exchange() {
             exchange.status = 101;
             self.log_exchange(&exchange, None, context);
         }
@@ -69,8 +73,7 @@ impl HttpDownstream {
     }
 
     fn on_final<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) {
-        let is_draining = self.load.as_ref().is_some_and(|load| load.drain.is_some());
-        let has_ended = self.ending.is_some();
+        let keep_alive = self.goes_on();
         let Some(exchange) = self.exchange() else { return };
         let chain = exchange.route.map(|index| &context.local.shared.http_routes.route(index).filters);
         if let Some(chain) = chain.filter(|chain| !chain.is_empty()) {
@@ -81,10 +84,8 @@ impl HttpDownstream {
                 return self.end_filtered(verdict, context);
             }
         }
-        exchange.answered = true;
         exchange.status = message.head.status();
-        // RFC 9112 section 9.3: what of the request has not come yet would have to be read first.
-        exchange.keep_alive &= !is_draining && !has_ended && exchange.request_ended;
+        exchange.keep_alive = keep_alive;
         if message.head.body == BodyLength::UntilClose && !exchange.is_http10 {
             message.head.body = BodyLength::Chunked;
         }
@@ -92,8 +93,8 @@ impl HttpDownstream {
             message.head.body = BodyLength::UntilClose;
         }
         exchange.keep_alive &= message.head.body != BodyLength::UntilClose;
-        exchange.length = message.head.body;
-        let (keep_alive, length) = (exchange.keep_alive, exchange.length);
+        let (keep_alive, length) = (exchange.keep_alive, message.head.body);
+        exchange.answer = Answer::Begun(Begun { length, owed_bytes: 0, window: (context.now, 0) });
         context.local.count(Count::Responses);
         self.write_head(&message.head, keep_alive, context);
         if let Some(piece) = message.body.take() {
@@ -110,9 +111,6 @@ impl HttpDownstream {
             return self.end_response(context);
         }
         context.watch_output(true);
-        if let Some(exchange) = self.exchange() {
-            exchange.window = (context.now, 0);
-        }
         self.arm_streaming(context);
     }
 
@@ -123,7 +121,7 @@ impl HttpDownstream {
         context: &mut Context<'_, A>,
     ) {
         let Some(exchange) = self.exchange() else { return };
-        let length = exchange.length;
+        let Some(length) = exchange.begun().map(|begun| begun.length) else { return };
         if !filtered(exchange, context, |chain, call, at| chain.on_response_body(&piece, call, at)) {
             return self.reset(CloseReason::FaultInjected, context);
         }
@@ -140,7 +138,7 @@ impl HttpDownstream {
         context: &mut Context<'_, A>,
     ) {
         let Some(exchange) = self.exchange() else { return };
-        let length = exchange.length;
+        let Some(length) = exchange.begun().map(|begun| begun.length) else { return };
         let passes = trailers.as_mut().is_none_or(|trailers| {
             filtered(exchange, context, |chain, call, at| chain.on_response_trailers(trailers, call, at))
         });
@@ -151,6 +149,18 @@ impl HttpDownstream {
             true => self.end_response(context),
             false => self.reset(CloseReason::MemoryCeiling, context),
         }
+    }
+
+    /// Whether the connection is kept behind the answer whose head is written now.
+    fn goes_on(&mut self) -> bool {
+        let ends = self.ending.is_some() || self.load.as_ref().is_some_and(|load| load.drain.is_some());
+        let is_followed = self.paused & PAUSED_BY_PIPELINE != 0;
+        let Some(exchange) = self.exchange() else { return false };
+        // Whoever asks for another protocol may say nothing in it before that was agreed to (RFC 9110 section 7.8). What came
+        // all the same may be frames of somebody else's making, and is not read as a request.
+        let is_early = exchange.asks_upgrade && is_followed;
+        // RFC 9112 section 9.3: what of the request has not come yet would have to be read first.
+        exchange.keep_alive && exchange.request_ended && !ends && !is_early
     }
 
     fn write_head<A: Proxy>(&mut self, head: &HttpHead, keep_alive: bool, context: &mut Context<'_, A>) {
@@ -176,11 +186,11 @@ impl HttpDownstream {
     ) {
         self.note_written(piece.len(), context);
         let (now, is_first) = (context.now, context.output_bytes == 0);
-        if let Some(exchange) = self.exchange() {
-            exchange.owed_bytes = exchange.owed_bytes.saturating_add(cost_of(&piece));
+        if let Some(begun) = self.exchange().and_then(HttpExchange::begun) {
+            begun.owed_bytes = begun.owed_bytes.saturating_add(cost_of(&piece));
             if is_first {
                 // Until now there was nothing to take.
-                exchange.window = (now, 0);
+                begun.window = (now, 0);
             }
         }
         if !write_piece(length, piece, ends, context) {
@@ -210,14 +220,15 @@ impl HttpDownstream {
         context: &mut Context<'_, A>,
     ) {
         let now = context.now;
-        let Some(exchange) = self.exchange().filter(|exchange| exchange.answered) else {
+        let Some(exchange) = self.exchange().filter(|exchange| exchange.is_answered()) else {
             return self.on_backlog_taken(written, queued, context);
         };
-        exchange.window =
-            if queued == 0 { (now, 0) } else { (exchange.window.0, exchange.window.1 + written as u64) };
-        let bytes = take_settled(&mut exchange.owed_bytes, written, queued);
-        let key = exchange.key;
-        if let Some(upstream) = exchange.upstream.filter(|_| bytes > 0) {
+        let (key, upstream) = (exchange.key, exchange.upstream);
+        let Some(begun) = exchange.begun() else { return };
+        let (since, taken) = begun.window;
+        begun.window = if queued == 0 { (now, 0) } else { (since, taken + written as u64) };
+        let bytes = take_settled(&mut begun.owed_bytes, written, queued);
+        if let Some(upstream) = upstream.filter(|_| bytes > 0) {
             context.send(upstream, Mail::HttpCredit { key, bytes });
         }
     }
@@ -229,40 +240,31 @@ impl HttpDownstream {
             return;
         }
         let now = context.now;
-        self.load(context).backlog = Some((now, 0));
+        self.load(context).phase = Phase::Backlog(now, 0);
         self.pause(PAUSED_BY_OUTPUT, context);
         context.watch_output(true);
         self.arm_streaming(context);
     }
 
     fn on_backlog_taken<A: Proxy>(&mut self, written: usize, queued: usize, context: &mut Context<'_, A>) {
-        let Some(load) = self.load.as_mut().filter(|load| load.backlog.is_some()) else {
-            return context.watch_output(false);
-        };
-        if queued > BACKLOG_BYTES_MAX {
-            load.backlog = load.backlog.map(|(since, taken)| (since, taken + written as u64));
-            return;
+        match self.load.as_mut().map(|load| &mut load.phase) {
+            Some(Phase::Backlog(_, taken)) if queued > BACKLOG_BYTES_MAX => {
+                *taken += written as u64;
+                return;
+            }
+            Some(phase @ Phase::Backlog(..)) => *phase = Phase::Rest,
+            _ => return context.watch_output(false),
         }
-        load.backlog = None;
         context.watch_output(false);
         self.resume(PAUSED_BY_OUTPUT, context);
     }
 
+    /// All of the answer is queued, so the exchange is over; what has not come of its request is not waited for.
     fn end_response<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if let Some(exchange) = self.exchange() {
-            exchange.response_ended = true;
-        }
-        self.finish_if_done(context);
-    }
-
-    /// Ends an exchange whose request and response have ended; one whose request has not is cut short.
-    pub(super) fn finish_if_done<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let Some(exchange) = self.exchange().filter(|exchange| exchange.response_ended) else { return };
-        let (request_ended, keep_alive) = (exchange.request_ended, exchange.keep_alive);
-        let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
+        let Some(exchange) = self.take_exchange() else { return };
         context.local.shard().observe_request_ms(context.now.ms_since(exchange.began));
         self.log_exchange(&exchange, None, context);
-        self.go_on(request_ended, keep_alive, context);
+        self.go_on(exchange.request_ended, exchange.keep_alive, context);
     }
 
     /// What becomes of the connection behind an answer.
@@ -294,19 +296,28 @@ impl HttpDownstream {
     /// Reads on for a while and throws it away: a socket that is closed with input unread resets, and the client would
     /// lose its answer (RFC 9112 section 9.6).
     fn linger<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
-        let now = context.now;
-        self.ending.get_or_insert(reason);
-        self.load(context).lingering = Some((now, 0));
         context.shutdown_write();
-        self.arm(now.after_ms(LINGER_MS), context);
+        self.linger_until(reason, false, context);
+    }
+
+    fn linger_until<A: Proxy>(&mut self, reason: CloseReason, resets: bool, context: &mut Context<'_, A>) {
+        let since = context.now;
+        self.ending.get_or_insert(reason);
+        self.load(context).phase = Phase::Lingering(Lingering { since, thrown: 0, resets });
+        self.arm(since.after_ms(LINGER_MS), context);
     }
 
     pub(super) fn is_lingering(&self) -> bool {
-        self.load.as_ref().is_some_and(|load| load.lingering.is_some())
+        self.lingering().is_some()
     }
 
     pub(super) fn end_lingering<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        self.close(self.ending.unwrap_or(CloseReason::HttpFinished), context);
+        let lingering = self.lingering();
+        let reason = self.ending.unwrap_or(CloseReason::HttpFinished);
+        match lingering.is_some_and(|lingering| lingering.resets) {
+            true => self.reset(reason, context),
+            false => self.close(reason, context),
+        }
     }
 
     pub(super) fn throw_away<A: Proxy>(
@@ -316,13 +327,12 @@ impl HttpDownstream {
     ) -> bool {
         let bytes = incoming.len();
         incoming.consume(bytes);
-        let lingering = self.load.as_mut().and_then(|load| load.lingering.as_mut());
-        let thrown = lingering.map_or(0, |(_, thrown)| {
-            *thrown += bytes as u64;
-            *thrown
-        });
-        if thrown > LINGER_BYTES_MAX {
-            self.end_lingering(context);
+        let phase = self.load.as_mut().map(|load| &mut load.phase);
+        if let Some(Phase::Lingering(lingering)) = phase {
+            lingering.thrown += bytes as u64;
+            if lingering.thrown > LINGER_BYTES_MAX {
+                self.end_lingering(context);
+            }
         }
         false
     }
@@ -346,19 +356,35 @@ impl HttpDownstream {
         let name = context.local.shared.plan.http.error_reason.then(|| why.name());
         context.local.fail(why);
         let Some(exchange) = self.exchange() else { return };
-        if exchange.answered {
-            return self.cut(CloseReason::PartnerGone, context);
+        if exchange.is_answered() {
+            return self.cut(CloseReason::PartnerGone, Some(why), context);
         }
         let reply = Reply { reason: name, field, ..Reply::of(status) };
         self.answer(&reply, Some(why), context);
     }
 
-    /// Ends the connection, perhaps in the middle of an answer: then by a reset, for to a client that reads until the end
-    /// anything else is an end.
-    pub(super) fn cut<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
-        match self.exchange().is_some_and(|exchange| exchange.answered) {
-            true => self.reset(reason, context),
-            false => self.close(reason, context),
+    /// Ends the connection, perhaps in the middle of an answer. What is queued goes out first, the answers before that one
+    /// too, and what was begun stays without its end: bytes of its length are missing, or its last chunk is (RFC 9112
+    /// section 8). An answer that only the end of the connection ends must be reset, or its client takes it for whole.
+    pub(super) fn cut<A: Proxy>(
+        &mut self,
+        reason: CloseReason,
+        why: Option<Failure>,
+        context: &mut Context<'_, A>,
+    ) {
+        let Some(length) = self.exchange().and_then(HttpExchange::begun).map(|begun| begun.length) else {
+            return self.close(reason, context);
+        };
+        let Some(exchange) = self.take_exchange() else { return };
+        cancel(&exchange, context);
+        self.log_exchange(&exchange, why, context);
+        self.rest(context);
+        let says_all = self.ending.replace(reason).is_some();
+        match length == BodyLength::UntilClose {
+            true => self.linger_until(reason, true, context),
+            // Nothing comes that would turn the end into a reset.
+            false if says_all => self.close(reason, context),
+            false => self.linger(reason, context),
         }
     }
 
@@ -369,10 +395,9 @@ impl HttpDownstream {
         why: Option<Failure>,
         context: &mut Context<'_, A>,
     ) {
-        let is_draining = self.load.as_ref().is_some_and(|load| load.drain.is_some());
-        let has_ended = self.ending.is_some();
-        let Some(mut exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
-        exchange.keep_alive &= !is_draining && !has_ended && exchange.request_ended;
+        let keep_alive = self.goes_on();
+        let Some(mut exchange) = self.take_exchange() else { return };
+        exchange.keep_alive = keep_alive;
         let to =
             To { method: exchange.method, is_http10: exchange.is_http10, keep_alive: exchange.keep_alive };
         exchange.status = reply.status;
@@ -397,12 +422,12 @@ impl HttpDownstream {
     ) {
         context.local.fail(why);
         let name = context.local.shared.plan.http.error_reason.then(|| why.name());
-        let Some(exchange) = self.load.as_mut().and_then(|load| load.exchange.take()) else { return };
+        if self.exchange().is_some_and(|exchange| exchange.is_answered()) {
+            return self.cut(reason, Some(why), context);
+        }
+        let Some(exchange) = self.take_exchange() else { return };
         cancel(&exchange, context);
         self.log_exchange(&exchange, Some(why), context);
-        if exchange.answered {
-            return self.reset(reason, context);
-        }
         self.last_words(&Reply { reason: name, ..Reply::of(status) }, reason, context);
     }
 

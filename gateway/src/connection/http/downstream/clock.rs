@@ -6,7 +6,10 @@ use bowline_engine::time::Time;
 
 use crate::error::CloseReason;
 use crate::error::Failure;
+use crate::exchange::Answer;
 use crate::exchange::Drain;
+use crate::exchange::Lingering;
+use crate::exchange::Phase;
 use crate::worker::Proxy;
 
 use super::super::reply::Reply;
@@ -45,7 +48,8 @@ impl HttpDownstream {
     fn release_held<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let now = context.now;
         let Some(exchange) = self.exchange() else { return };
-        if let Some((message, _)) = exchange.held.take_if(|(_, until)| *until <= now) {
+        let is_due = matches!(exchange.answer, Answer::Held(_, until) if until <= now);
+        if is_due && let Answer::Held(message, _) = std::mem::replace(&mut exchange.answer, Answer::Awaited) {
             self.filter(message, context);
         }
     }
@@ -66,7 +70,7 @@ impl HttpDownstream {
     /// The server has its time for the head of the answer from now on.
     pub(super) fn await_answer<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let now = context.now;
-        if let Some(exchange) = self.exchange().filter(|exchange| !exchange.answered) {
+        if let Some(exchange) = self.exchange().filter(|exchange| !exchange.is_answered()) {
             exchange.deadline = now.after_ms(exchange.timeout_ms);
             let at = exchange.deadline;
             self.arm(at, context);
@@ -80,7 +84,7 @@ impl HttpDownstream {
         let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
         let Some(exchange) = self.exchange() else { return };
         let is_server_late = exchange.request_ended || is_paused;
-        if exchange.answered || !is_server_late || exchange.deadline > now {
+        if exchange.is_answered() || !is_server_late || exchange.deadline > now {
             return;
         }
         cancel(exchange, context);
@@ -88,25 +92,31 @@ impl HttpDownstream {
         self.answer_failure(Failure::Timeout, None, context);
     }
 
-    /// A body must come while it is read, and be taken while it is written.
+    /// A body must come while it is read, and be taken while it is written: each has its own clock, for an answer may come
+    /// before all of its request has.
     fn judge_body<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let timeouts = context.local.shared.plan.timeouts;
         let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
         let (now, queued, held_back) = (context.now, context.output_bytes, context.held_back);
         let is_read = self.paused & PAUSED_BY_CREDIT == 0 && !held_back;
         let Some(exchange) = self.exchange() else { return };
-        let (since, bytes) = exchange.window;
-        if since.after_ms(timeouts.http_body_ms) > now {
-            return;
-        }
-        let least = rate_min.saturating_mul(now.ms_since(since)) / 1_000;
-        if exchange.answered && queued > 0 && bytes < least.max(1) {
+        let was_slow = |window: &mut (Time, u64)| {
+            let (since, bytes) = *window;
+            let is_over = since.after_ms(timeouts.http_body_ms) <= now;
+            if is_over {
+                *window = (now, 0);
+            }
+            is_over && bytes < (rate_min.saturating_mul(now.ms_since(since)) / 1_000).max(1)
+        };
+        let sent_slowly = was_slow(&mut exchange.request_window);
+        let taken_slowly = exchange.begun().is_some_and(|begun| was_slow(&mut begun.window));
+        let request_ended = exchange.request_ended;
+        if taken_slowly && queued > 0 {
             return self.reset(CloseReason::SlowReader, context);
         }
-        if !exchange.answered && !exchange.request_ended && is_read && bytes < least.max(1) {
-            return self.end_with(Failure::BodyTimeout, 408, CloseReason::HttpBodyTimeout, context);
+        if sent_slowly && !request_ended && is_read {
+            self.end_with(Failure::BodyTimeout, 408, CloseReason::HttpBodyTimeout, context);
         }
-        exchange.window = (now, 0);
     }
 
     /// An answer that is over must be taken too.
@@ -115,10 +125,10 @@ impl HttpDownstream {
         let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
         let now = context.now;
         let Some(load) = self.load.as_mut() else { return };
-        let Some((since, taken)) = load.backlog.filter(|(since, _)| since.after_ms(body_ms) <= now) else {
+        let Some((since, taken)) = load.backlog().filter(|(since, _)| since.after_ms(body_ms) <= now) else {
             return;
         };
-        load.backlog = Some((now, 0));
+        load.phase = Phase::Backlog(now, 0);
         if taken < (rate_min.saturating_mul(now.ms_since(since)) / 1_000).max(1) {
             self.reset(CloseReason::SlowReader, context);
         }
@@ -131,23 +141,30 @@ impl HttpDownstream {
         }
         let idle_ms = context.local.shared.plan.timeouts.idle_ms;
         let load = self.load.as_ref();
+        let lingering = self.lingering();
         if load.and_then(|load| load.drain).is_some_and(|drain| drain.deadline <= context.now) {
-            return self.cut(CloseReason::DrainDeadline, context);
-        }
-        let lingering = load.and_then(|load| load.lingering);
-        if lingering.is_some_and(|(since, _)| since.after_ms(LINGER_MS) <= context.now) {
+            if lingering.is_none() {
+                self.cut(CloseReason::DrainDeadline, None, context);
+            }
+            // Nobody is waited for any more.
             return self.end_lingering(context);
+        }
+        if let Some(lingering) = lingering {
+            if lingering_ends(&lingering, context) <= context.now {
+                self.end_lingering(context);
+            }
+            return;
         }
         // Whoever waits for an answer is not idle, however long its route gives the server. Behind the head of an answer this
         // is what ends one of which nothing comes any more.
         if !self.awaits_head() && context.last_active.after_ms(idle_ms) <= context.now {
-            self.cut(CloseReason::IdleTimeout, context);
+            self.cut(CloseReason::IdleTimeout, None, context);
         }
     }
 
     fn awaits_head(&self) -> bool {
-        let exchange = self.load.as_ref().and_then(|load| load.exchange.as_ref());
-        exchange.is_some_and(|exchange| !exchange.answered)
+        let exchange = self.load.as_ref().and_then(|load| load.exchange());
+        exchange.is_some_and(|exchange| !exchange.is_answered())
     }
 
     /// Is to end by `deadline`: at a quiet point from a random moment of the first half on.
@@ -168,20 +185,41 @@ impl HttpDownstream {
         let head = load.head_began.map(|began| began.after_ms(timeouts.http_head_ms).max(again));
         let drain =
             load.drain.map(|drain| if drain.from > context.now { drain.from } else { drain.deadline });
-        let linger = load.lingering.map(|(since, _)| since.after_ms(LINGER_MS));
-        let exchange = load.exchange.as_ref();
+        let linger = load.lingering().map(|lingering| {
+            lingering_ends(&lingering, context).min(lingering.since.after_ms(LINGER_MS).max(again))
+        });
+        let exchange = load.exchange();
         let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
         let answer = exchange
-            .filter(|exchange| !exchange.answered && (exchange.request_ended || is_paused))
+            .filter(|exchange| !exchange.is_answered() && (exchange.request_ended || is_paused))
             .map(|exchange| exchange.deadline);
-        let held = exchange.and_then(|exchange| exchange.held.as_ref()).map(|(_, until)| *until);
-        let body = exchange
-            .filter(|exchange| exchange.answered || !exchange.request_ended)
-            .map(|exchange| exchange.window.0.after_ms(timeouts.http_body_ms).max(again));
-        let backlog = load.backlog.map(|(since, _)| since.after_ms(timeouts.http_body_ms).max(again));
-        [idle, head, drain, linger, answer, held, body, backlog].into_iter().flatten().min()
+        let until_held = exchange.and_then(|exchange| match &exchange.answer {
+            Answer::Held(_, until) => Some(*until),
+            _ => None,
+        });
+        let body_of = |window: (Time, u64)| window.0.after_ms(timeouts.http_body_ms).max(again);
+        let request = exchange
+            .filter(|exchange| !exchange.request_ended)
+            .map(|exchange| body_of(exchange.request_window));
+        let response = exchange.and_then(|exchange| match &exchange.answer {
+            Answer::Begun(begun) => Some(body_of(begun.window)),
+            _ => None,
+        });
+        let backlog = load.backlog().map(|(since, _)| since.after_ms(timeouts.http_body_ms).max(again));
+        [idle, head, drain, linger, answer, until_held, request, response, backlog]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
+/// Who is to be reset gets what is queued first, as long as a close would wait for it.
+fn lingering_ends<A: Proxy>(lingering: &Lingering, context: &Context<'_, A>) -> Time {
+    let waits = lingering.resets && context.output_bytes > 0;
+    lingering.since.after_ms(if waits { RESET_FLUSH_MS } else { LINGER_MS })
+}
+
+/// How long a client that is to be reset may take to take what is queued.
+const RESET_FLUSH_MS: u64 = 10_000;
 /// What stands in the way of a deadline that has come is looked at again after this.
 const AGAIN_MS: u64 = 100;

@@ -19,7 +19,9 @@ use crate::exchange::Drain;
 use crate::exchange::HttpExchange;
 use crate::exchange::HttpLoad;
 use crate::exchange::LISTED_BYTES_MIN;
+use crate::exchange::Lingering;
 use crate::exchange::Listed;
+use crate::exchange::Phase;
 use crate::logging;
 use crate::mail::Mail;
 use crate::worker::Proxy;
@@ -28,10 +30,14 @@ use super::super::state::{Kind, State, freeze, thaw};
 
 /// One client.
 ///
+/// What it is in the middle of is a [`Phase`], and in an exchange an [`crate::exchange::Answer`]:
+///
 /// ```text
-/// Idle ──head──▶ Busy: request body ─▶ ┐
-///   ▲                  response  ─────▶ ┴─ both ended ──▶ Idle, or closed as the messages say
-///   └────────────────────────────────────────┘    101 ──▶ a tunnel
+///  ┌──────────────────────── all of the answer queued, and not much of it ◀─┐
+///  ▼                                                                        │
+/// Rest ──head──▶ Exchange: (Held ──▶) Awaited ──head of the answer──▶ Begun ─┴─ much of it ──▶ Backlog ──taken──▶ Rest
+///  │                                     │ 101: a tunnel                │ cut, or before all of the request came
+///  └──no head of HTTP, or none in time──▶ Lingering ◀───────────────────┘ ──▶ closed
 /// ```
 #[derive(Debug)]
 pub struct HttpDownstream {
@@ -91,11 +97,20 @@ impl HttpDownstream {
     }
 
     fn exchange(&mut self) -> Option<&mut HttpExchange> {
-        self.load.as_mut()?.exchange.as_mut()
+        self.load.as_mut()?.exchange_mut()
+    }
+
+    /// Ends the exchange that is going on.
+    fn take_exchange(&mut self) -> Option<HttpExchange> {
+        self.load.as_mut()?.take_exchange()
+    }
+
+    fn lingering(&self) -> Option<Lingering> {
+        self.load.as_ref()?.lingering()
     }
 
     fn has_exchange(&self) -> bool {
-        self.load.as_ref().is_some_and(|load| load.exchange.is_some())
+        self.load.as_ref().is_some_and(|load| load.exchange().is_some())
     }
 
     fn pause<A: Proxy>(&mut self, why: u8, context: &mut Context<'_, A>) {
@@ -135,7 +150,7 @@ impl HttpDownstream {
         self.closed = true;
         self.list_output(0, context);
         let Some(mut load) = self.load.take() else { return };
-        if let Some(exchange) = load.exchange.take() {
+        if let Some(exchange) = load.take_exchange() {
             self.log_exchange(&exchange, None, context);
             cancel(&exchange, context);
         }
@@ -151,9 +166,7 @@ impl HttpDownstream {
             return;
         }
         let load = self.load.as_ref();
-        let is_quiet = load.is_none_or(|load| {
-            load.head_began.is_none() && load.lingering.is_none() && load.backlog.is_none()
-        });
+        let is_quiet = load.is_none_or(|load| load.is_quiet());
         let drain = load.and_then(|load| load.drain);
         if let Some(reason) = self.ending.filter(|_| is_quiet) {
             return self.close(reason, context);
@@ -232,8 +245,12 @@ impl HttpDownstream {
     fn on_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let mid_head = self.load.as_ref().is_some_and(|load| load.head_began.is_some());
         let mid_body = self.exchange().is_some_and(|exchange| !exchange.request_ended);
-        if self.is_lingering() {
-            return self.end_lingering(context);
+        if let Some(lingering) = self.lingering() {
+            // One that is to be reset may still take what it was sent.
+            if !lingering.resets {
+                self.end_lingering(context);
+            }
+            return;
         }
         if mid_head || mid_body {
             // RFC 9112 section 8: an incomplete request is not processed.
@@ -305,8 +322,10 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
             ending: self.ending.map(|reason| reason.index() as u8),
             head_began_ms: load.and_then(|load| load.head_began).map(Time::as_ms),
             drain_ms: drain.map(|drain| (drain.from.as_ms(), drain.deadline.as_ms())),
-            lingering: window(load.and_then(|load| load.lingering)),
-            backlog: window(load.and_then(|load| load.backlog)),
+            lingering: load
+                .and_then(|load| load.lingering())
+                .map(|lingering| (lingering.since.as_ms(), lingering.thrown, lingering.resets)),
+            backlog: window(load.and_then(|load| load.backlog())),
         };
         freeze(Kind::HttpDownstream, &state, Vec::new())
     }
@@ -322,7 +341,7 @@ struct FrozenHttpDownstream {
     ending: Option<u8>,
     head_began_ms: Option<u64>,
     drain_ms: Option<(u64, u64)>,
-    lingering: Option<(u64, u64)>,
+    lingering: Option<(u64, u64, bool)>,
     backlog: Option<(u64, u64)>,
 }
 
@@ -330,7 +349,13 @@ impl HttpDownstream {
     /// The client that `frozen` describes.
     pub fn thaw(frozen: &Frozen) -> Result<HttpDownstream, ThawError> {
         let state: FrozenHttpDownstream = thaw(frozen)?;
-        let window = |window: Option<(u64, u64)>| window.map(|(since, bytes)| (Time::from_ms(since), bytes));
+        let phase = match (state.lingering, state.backlog) {
+            (Some((since_ms, thrown, resets)), _) => {
+                Phase::Lingering(Lingering { since: Time::from_ms(since_ms), thrown, resets })
+            }
+            (None, Some((since_ms, taken))) => Phase::Backlog(Time::from_ms(since_ms), taken),
+            (None, None) => Phase::Rest,
+        };
         let ending = state.ending.map(|index| {
             let reason = CloseReason::from_index(usize::from(index));
             reason.ok_or_else(|| ThawError("it ends for no known reason".to_owned()))
@@ -341,8 +366,7 @@ impl HttpDownstream {
                 from: Time::from_ms(from),
                 deadline: Time::from_ms(deadline),
             }),
-            lingering: window(state.lingering),
-            backlog: window(state.backlog),
+            phase,
             ..HttpLoad::default()
         };
         Ok(HttpDownstream {

@@ -9,7 +9,10 @@ use bowline_protocols::websocket;
 use crate::cluster::Message;
 use crate::error::CloseReason;
 use crate::error::Failure;
+use crate::exchange::Answer;
 use crate::exchange::HttpExchange;
+use crate::exchange::HttpLoad;
+use crate::exchange::Phase;
 use crate::filter;
 use crate::filter::Call;
 use crate::filter::Chain;
@@ -48,7 +51,7 @@ impl HttpDownstream {
         context.local.shard().add(Count::DownstreamReadBytes, read as u64);
         if let Some(exchange) = self.exchange() {
             exchange.bytes_in += read as u64;
-            exchange.window.1 += if exchange.answered { 0 } else { read as u64 };
+            exchange.request_window.1 += read as u64;
         }
     }
 
@@ -136,7 +139,11 @@ impl HttpDownstream {
         message.head.expects_continue = false;
         exchange.needs_continue =
             asks && !exchange.request_ended && !exchange.is_http10 && incoming.is_empty();
-        self.load(context).exchange = Some(exchange);
+        let is_followed = exchange.asks_upgrade && exchange.request_ended && !incoming.is_empty();
+        self.load(context).phase = Phase::Exchange(exchange);
+        if is_followed {
+            self.pause(PAUSED_BY_PIPELINE, context);
+        }
         if let Some(fault) = refused {
             context.local.keep_message(message);
             self.refuse_body(fault, context);
@@ -196,13 +203,13 @@ impl HttpDownstream {
             context.local.keep_message(message);
             return self.answer_failure(Failure::MemoryCeiling, None, context);
         };
-        exchange.held = Some((message, until));
+        exchange.answer = Answer::Held(message, until);
         self.arm(until, context);
     }
 
     /// A filter decided otherwise.
     pub(super) fn end_filtered<A: Proxy>(&mut self, verdict: Verdict, context: &mut Context<'_, A>) {
-        let answered = self.exchange().is_some_and(|exchange| exchange.answered);
+        let answered = self.exchange().is_some_and(|exchange| exchange.is_answered());
         match verdict {
             Verdict::Reply(filter::Reply { status, reason }) if !answered => {
                 if let Some(exchange) = self.exchange() {
@@ -230,6 +237,7 @@ impl HttpDownstream {
                 if let Some(exchange) = self.exchange() {
                     exchange.cluster = cluster;
                 }
+                context.local.shared.clusters[usize::from(cluster)].budget().note_request();
                 self.send(message, context);
             }
             Some(_) => {
@@ -289,8 +297,10 @@ impl HttpDownstream {
 
     fn on_body<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) -> bool {
         let limits = context.local.shared.http_limits;
-        let Some(load) = &mut self.load else { return false };
-        let (Some(exchange), trailers) = (&mut load.exchange, &mut load.trailers) else { return false };
+        let Some(HttpLoad { phase: Phase::Exchange(exchange), trailers, .. }) = self.load.as_deref_mut()
+        else {
+            return false;
+        };
         let Some(upstream) = exchange.upstream.filter(|_| exchange.credit > 0) else {
             self.pause(PAUSED_BY_CREDIT, context);
             return false;
@@ -333,7 +343,6 @@ impl HttpDownstream {
         if self.exchange().is_some_and(|exchange| exchange.request_ended) {
             self.await_answer(context);
         }
-        self.finish_if_done(context);
         true
     }
 
@@ -347,14 +356,15 @@ impl HttpDownstream {
     }
 
     pub(super) fn on_credit<A: Proxy>(&mut self, bytes: u32, context: &mut Context<'_, A>) {
-        let Some(exchange) = self.exchange() else { return };
+        // Nothing is a question whether anybody is here, which is answered by its not coming back.
+        let Some(exchange) = self.exchange().filter(|_| bytes > 0) else { return };
         exchange.credit += i64::from(bytes);
         let goes_on = exchange.credit > 0;
         self.await_answer(context);
         if goes_on && self.paused & PAUSED_BY_CREDIT != 0 {
-            if let Some(exchange) = self.exchange().filter(|exchange| !exchange.answered) {
+            if let Some(exchange) = self.exchange() {
                 // Only now has the client a chance to send anything.
-                exchange.window = (context.now, 0);
+                exchange.request_window = (context.now, 0);
             }
             let body_ms = context.local.shared.plan.timeouts.http_body_ms;
             self.arm(context.now.after_ms(body_ms), context);
@@ -374,19 +384,36 @@ impl HttpDownstream {
         if let Some(exchange) = self.exchange() {
             exchange.upstream = None;
         }
-        let may_try = matches!(why, Failure::ConnectFailed | Failure::UpstreamLost);
-        if may_try && u32::from(message.attempts) < self.attempts_max(context) {
-            context.local.count(Count::Retries);
-            return self.send(message, context);
+        match self.may_try_again(message.attempts, why, context) {
+            Ok(()) => {
+                context.local.count(Count::Retries);
+                self.send(message, context);
+            }
+            Err(why) => {
+                context.local.keep_message(message);
+                self.answer_failure(why, None, context);
+            }
         }
-        context.local.keep_message(message);
-        self.answer_failure(why, None, context);
     }
 
-    /// How many connections a request may be sent to, as its cluster says.
-    fn attempts_max<A: Proxy>(&mut self, context: &Context<'_, A>) -> u32 {
-        let cluster = self.exchange().map_or(0, |exchange| usize::from(exchange.cluster));
-        context.local.shared.clusters[cluster].plan().connect_attempts
+    /// Whether what failed for `why` is sent to another connection: as often as its cluster says, and as its budget allows.
+    fn may_try_again<A: Proxy>(
+        &mut self,
+        attempts: u8,
+        why: Failure,
+        context: &Context<'_, A>,
+    ) -> Result<(), Failure> {
+        let at = self.exchange().map_or(0, |exchange| usize::from(exchange.cluster));
+        let cluster = &context.local.shared.clusters[at];
+        let is_unprocessed = matches!(why, Failure::ConnectFailed | Failure::UpstreamLost);
+        if !is_unprocessed || u32::from(attempts) >= cluster.plan().connect_attempts {
+            return Err(why);
+        }
+        if !cluster.budget().take(context.now) {
+            context.local.count(Count::RetriesRefused);
+            return Err(Failure::RetryBudget);
+        }
+        Ok(())
     }
 }
 
@@ -396,18 +423,15 @@ impl HttpExchange {
         HttpExchange {
             upstream: None,
             key: 0,
-            held: None,
             method: head.method(),
             is_http10: head.version == bowline_protocols::http::HttpVersion::Http10,
             keep_alive: head.keep_alive,
             body: BodyDecoder::new(head.body),
             request_ended: false,
+            asks_upgrade: head.upgrade().is_some(),
             needs_continue: false,
             credit: 0,
-            answered: false,
-            response_ended: false,
-            length: BodyLength::None,
-            owed_bytes: 0,
+            answer: Answer::Awaited,
             cluster: 0,
             route: None,
             position: Default::default(),
@@ -415,7 +439,7 @@ impl HttpExchange {
             began,
             deadline: now,
             timeout_ms: 0,
-            window: (now, 0),
+            request_window: (now, 0),
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
