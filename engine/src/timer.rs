@@ -5,6 +5,7 @@
 //! later for free, and hints never pile up. The wheel belongs to the leader of a reactor; [`file`] and [`fire`] may
 //! meet on two threads. Nothing here reads a clock or runs a slot.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::slot::shared::{Hints, Shared};
@@ -13,41 +14,78 @@ use crate::time::Tick;
 /// Buckets of each level, and ticks of one far bucket.
 const BUCKETS: u32 = 1024;
 
+/// Slots of one node of a bucket: it fills a cache line.
+const NODE_SLOTS: usize = 14;
+/// Nodes that are taken from the allocator at a time: 32 KiB, a mapping of their own.
+const SEGMENT_NODES: usize = 512;
+/// No node.
+const NONE: u32 = u32::MAX;
+/// A list of due hints with more room than this is not kept.
+const DUE_KEPT_MAX: usize = 1024;
+
 /// Two levels of buckets: 16 ms each for the next 16 s, 16 s each for the next 4.6 hours. What is farther looks again.
 pub(crate) struct Wheel {
     now: Tick,
     near: Level,
     far: Level,
-    due: Vec<(u32, Tick)>,
+    nodes: Nodes,
+    /// What is due and was not handed out yet.
+    due: VecDeque<(u32, Tick)>,
+    /// The list that was handed out last, for its memory.
+    handed_out: Vec<(u32, Tick)>,
     /// The first filled bucket, so that nobody looks for it before every wait.
     next: Option<Tick>,
 }
 
+/// Buckets, each the first node of a chain.
 struct Level {
-    buckets: Vec<Vec<u32>>,
+    buckets: Box<[u32]>,
     filled: [u64; BUCKETS as usize / 64],
+}
+
+/// The nodes of all buckets. They are taken in segments, so that a burst of hints lies in few places and grows nothing by
+/// doubling.
+struct Nodes {
+    segments: Vec<Box<[Node]>>,
+    /// The first of the chain of free ones.
+    free: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Node {
+    next: u32,
+    len: u32,
+    slots: [u32; NODE_SLOTS],
 }
 
 impl Wheel {
     /// An empty wheel.
     pub(crate) fn new(now: Tick) -> Wheel {
-        Wheel { now, near: Level::new(), far: Level::new(), due: Vec::new(), next: None }
+        Wheel {
+            now,
+            near: Level::new(),
+            far: Level::new(),
+            nodes: Nodes::new(),
+            due: VecDeque::new(),
+            handed_out: Vec::new(),
+            next: None,
+        }
     }
 
     /// Files a hint at a tick that [`file`] or [`fire`] gave.
     pub(crate) fn add(&mut self, slot: u32, tick: Tick) {
         if tick <= self.now {
-            self.due.push((slot, tick));
+            self.due.push_back((slot, tick));
         } else if tick.0 - self.now.0 < BUCKETS {
-            self.near.add(tick.0 % BUCKETS, slot);
+            self.near.add(tick.0 % BUCKETS, slot, &mut self.nodes);
             self.note_filled(tick);
         } else if tick.0.is_multiple_of(BUCKETS) && tick.0 / BUCKETS - self.now.0 / BUCKETS < BUCKETS {
-            self.far.add(tick.0 / BUCKETS % BUCKETS, slot);
+            self.far.add(tick.0 / BUCKETS % BUCKETS, slot, &mut self.nodes);
             self.note_filled(tick);
         } else {
             // Another thread's clock is far ahead of a wheel that slept, and no bucket of now keeps this tick. Looking
             // at once is early but right: `fire` files it again, by the time of then.
-            self.due.push((slot, tick));
+            self.due.push_back((slot, tick));
         }
     }
 
@@ -60,34 +98,50 @@ impl Wheel {
         now > self.now || !self.due.is_empty()
     }
 
-    /// Moves on to `now` and hands out every hint that is due, with the tick it was filed at.
-    pub(crate) fn advance(&mut self, now: Tick) -> Vec<(u32, Tick)> {
-        let mut due = std::mem::take(&mut self.due);
+    /// True if hints are due that were not handed out.
+    pub(crate) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Moves on to `now` and hands out at most `most` of the hints that are due, with the tick each was filed at: the
+    /// deadlines of thousands may fall into one bucket. The others are due at once, in the order in which they came.
+    pub(crate) fn advance(&mut self, now: Tick, most: usize) -> Vec<(u32, Tick)> {
         while let Some(tick) = self.next.filter(|tick| *tick <= now) {
             self.now = tick;
-            due.extend(self.near.take(tick.0 % BUCKETS).into_iter().map(|slot| (slot, tick)));
+            self.near.take(tick.0 % BUCKETS, tick, &mut self.nodes, &mut self.due);
             if tick.0 % BUCKETS == 0 {
-                let far = self.far.take(tick.0 / BUCKETS % BUCKETS);
-                due.extend(far.into_iter().map(|slot| (slot, tick)));
+                self.far.take(tick.0 / BUCKETS % BUCKETS, tick, &mut self.nodes, &mut self.due);
             }
             self.next = self.first_filled();
         }
         self.now = self.now.max(now);
-        due
+        let mut out = std::mem::take(&mut self.handed_out);
+        out.extend(self.due.drain(..most.min(self.due.len())));
+        out
     }
 
     /// Takes the list of [`Wheel::advance`] back, for its memory.
-    pub(crate) fn recycle(&mut self, mut due: Vec<(u32, Tick)>) {
-        due.clear();
-        if self.due.is_empty() && due.capacity() <= 1024 {
-            self.due = due;
+    pub(crate) fn recycle(&mut self, mut handed_out: Vec<(u32, Tick)>) {
+        handed_out.clear();
+        if handed_out.capacity() <= DUE_KEPT_MAX {
+            self.handed_out = handed_out;
+        }
+        if self.due.is_empty() && self.due.capacity() > DUE_KEPT_MAX {
+            self.due = VecDeque::new();
         }
     }
 
-    /// Gives back what buckets have grown beyond their hints: many connections have gone.
-    pub(crate) fn shrink(&mut self) {
-        self.due.shrink_to_fit();
-        self.near.buckets.iter_mut().chain(&mut self.far.buckets).for_each(Vec::shrink_to_fit);
+    /// Looks at every hint again, soon: many connections have gone, whose hints would be kept for as long as they had been
+    /// allowed to idle. Whoever is still there files anew, and the memory of the others is given back.
+    pub(crate) fn recall(&mut self) {
+        for (level, ticks) in [(&mut self.near, 1), (&mut self.far, BUCKETS)] {
+            let at = self.now.0 / ticks;
+            while let Some(position) = level.next(at) {
+                level.take(position % BUCKETS, Tick(position * ticks), &mut self.nodes, &mut self.due);
+            }
+        }
+        self.next = None;
+        self.nodes = Nodes::new();
     }
 
     /// When the wheel wants to be advanced next.
@@ -104,17 +158,29 @@ impl Wheel {
 
 impl Level {
     fn new() -> Level {
-        Level { buckets: (0..BUCKETS).map(|_| Vec::new()).collect(), filled: [0; BUCKETS as usize / 64] }
+        Level { buckets: vec![NONE; BUCKETS as usize].into(), filled: [0; BUCKETS as usize / 64] }
     }
 
-    fn add(&mut self, bucket: u32, slot: u32) {
-        self.buckets[bucket as usize].push(slot);
+    fn add(&mut self, bucket: u32, slot: u32, nodes: &mut Nodes) {
+        let first = &mut self.buckets[bucket as usize];
+        if *first == NONE || nodes.node(*first).len as usize == NODE_SLOTS {
+            *first = nodes.take(*first);
+        }
+        let node = nodes.node(*first);
+        node.slots[node.len as usize] = slot;
+        node.len += 1;
         self.filled[bucket as usize / 64] |= 1 << (bucket % 64);
     }
 
-    fn take(&mut self, bucket: u32) -> Vec<u32> {
+    /// Moves the slots of a bucket, which are those of `tick`, to what is due.
+    fn take(&mut self, bucket: u32, tick: Tick, nodes: &mut Nodes, due: &mut VecDeque<(u32, Tick)>) {
         self.filled[bucket as usize / 64] &= !(1 << (bucket % 64));
-        std::mem::take(&mut self.buckets[bucket as usize])
+        let mut at = std::mem::replace(&mut self.buckets[bucket as usize], NONE);
+        while at != NONE {
+            let node = nodes.node(at);
+            due.extend(node.slots[..node.len as usize].iter().map(|slot| (*slot, tick)));
+            at = nodes.give_back(at);
+        }
     }
 
     /// The first position after `now` whose bucket is filled.
@@ -130,6 +196,45 @@ impl Level {
             position += 64 - bucket % 64;
         }
         None
+    }
+}
+
+impl Nodes {
+    fn new() -> Nodes {
+        Nodes { segments: Vec::new(), free: NONE }
+    }
+
+    fn node(&mut self, at: u32) -> &mut Node {
+        &mut self.segments[at as usize / SEGMENT_NODES][at as usize % SEGMENT_NODES]
+    }
+
+    /// An empty node in front of `next`.
+    fn take(&mut self, next: u32) -> u32 {
+        if self.free == NONE {
+            self.grow();
+        }
+        let at = self.free;
+        let node = self.node(at);
+        let free = std::mem::replace(&mut node.next, next);
+        node.len = 0;
+        self.free = free;
+        at
+    }
+
+    /// Makes a node free; says which one stood behind it.
+    fn give_back(&mut self, at: u32) -> u32 {
+        let free = self.free;
+        self.free = at;
+        std::mem::replace(&mut self.node(at).next, free)
+    }
+
+    fn grow(&mut self) {
+        let first = u32::try_from(self.segments.len() * SEGMENT_NODES)
+            .expect("a slot has two hints, and slots are few");
+        let last = first + SEGMENT_NODES as u32 - 1;
+        let free = |at| Node { next: if at == last { NONE } else { at + 1 }, len: 0, slots: [0; NODE_SLOTS] };
+        self.segments.push((first..=last).map(free).collect());
+        self.free = first;
     }
 }
 
@@ -188,6 +293,18 @@ fn filing_tick(deadline: Tick, now: Tick) -> Tick {
 mod tests {
     use super::*;
 
+    impl Nodes {
+        fn seen(&self, at: u32) -> Option<&Node> {
+            self.segments
+                .get(at as usize / SEGMENT_NODES)
+                .map(|segment| &segment[at as usize % SEGMENT_NODES])
+        }
+
+        fn free(&self) -> usize {
+            std::iter::successors(self.seen(self.free), |node| self.seen(node.next)).count()
+        }
+    }
+
     /// A wheel and slots, as a leader sees them.
     struct World {
         wheel: Wheel,
@@ -210,7 +327,7 @@ mod tests {
 
         fn advance(&mut self, now: Tick) {
             while let Some(next) = self.wheel.next().filter(|next| *next <= now) {
-                for (slot, tick) in self.wheel.advance(next) {
+                for (slot, tick) in self.wheel.advance(next, usize::MAX) {
                     match fire(&self.slots[slot as usize], tick, next) {
                         Fired::Due => {
                             self.calls.push((slot, next));
@@ -221,12 +338,16 @@ mod tests {
                     }
                 }
             }
-            self.wheel.advance(now);
+            self.wheel.advance(now, usize::MAX);
         }
 
         fn hints(&self) -> usize {
-            let count = |level: &Level| level.buckets.iter().map(Vec::len).sum::<usize>();
-            count(&self.wheel.near) + count(&self.wheel.far) + self.wheel.due.len()
+            let Wheel { near, far, nodes, due, .. } = &self.wheel;
+            let count = |first: &u32| {
+                let mut chain = std::iter::successors(Some(*first), |at| Some(nodes.seen(*at)?.next));
+                chain.by_ref().map_while(|at| nodes.seen(at)).map(|node| node.len as usize).sum::<usize>()
+            };
+            near.buckets.iter().chain(&far.buckets).map(count).sum::<usize>() + due.len()
         }
     }
 
@@ -293,6 +414,59 @@ mod tests {
             world.advance(deadline);
             assert_eq!(world.calls, [(0, deadline)]);
         }
+    }
+
+    #[test]
+    fn thousands_that_are_due_at_once_are_handed_out_by_portions_and_each_once() {
+        let mut wheel = Wheel::new(Tick(0));
+        (0..10_000).for_each(|slot| wheel.add(slot, Tick(7)));
+        wheel.add(10_000, Tick(9));
+        let (mut seen, mut portions) = (vec![0; 10_001], Vec::new());
+        for now in 8.. {
+            let due = wheel.advance(Tick(now), 256);
+            due.iter().for_each(|(slot, _)| seen[*slot as usize] += 1);
+            portions.push(due.len());
+            assert!(now > 8 || !due.contains(&(10_000, Tick(9))), "it is not due yet");
+            wheel.recycle(due);
+            if !wheel.has_due() {
+                break;
+            }
+            assert_eq!(wheel.next(), Some(Tick(now)), "what is left is due now");
+        }
+        assert_eq!((portions.len(), portions.iter().max()), (40, Some(&256)));
+        assert!(seen.iter().all(|count| *count == 1));
+    }
+
+    #[test]
+    fn hints_that_were_taken_make_room_for_others() {
+        let mut wheel = Wheel::new(Tick(0));
+        for round in 0..100 {
+            (0..5_000).for_each(|slot| wheel.add(slot, Tick(round * 40 + 1 + slot % 39)));
+            let due = wheel.advance(Tick(round * 40 + 40), usize::MAX);
+            assert_eq!(due.len(), 5_000);
+            wheel.recycle(due);
+        }
+        let nodes = wheel.nodes.segments.len() * SEGMENT_NODES;
+        assert!(nodes * NODE_SLOTS <= 2 * 5_000 + SEGMENT_NODES * NODE_SLOTS, "{nodes} nodes");
+        assert_eq!(wheel.nodes.free(), nodes, "none is lost");
+    }
+
+    #[test]
+    fn an_ebb_forgets_the_hints_of_those_who_went_and_keeps_the_others() {
+        let mut world = World::new(5_000);
+        for slot in 0..5_000 {
+            world.arm(slot, Tick(56_250));
+            world.arm(slot, Tick(600 + slot % 300));
+        }
+        (10..5_000).for_each(|slot| world.arm(slot, Tick::NEVER));
+        assert_eq!(world.hints(), 10_000);
+        world.wheel.recall();
+        assert!(world.wheel.nodes.segments.is_empty());
+        world.advance(Tick(1));
+        assert_eq!((world.hints(), world.calls.len()), (10, 0), "one hint each is enough");
+        world.advance(Tick(60_000));
+        let expected: Vec<_> = (0..10).map(|slot| (slot, Tick(600 + slot))).collect();
+        assert_eq!(world.calls, expected);
     }
 
     #[test]

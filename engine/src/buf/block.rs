@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering};
 /// Added to the balance when the owner lets go; the return that brings the balance to exactly this frees the block.
 const ORPHAN: i64 = 1 << 62;
 
-/// What stands in front of the bytes.
-#[repr(C, align(32))]
+/// What stands in front of the bytes. Aligned no more than the allocator aligns by itself: only then does it know which
+/// memory is zero already, and a large block takes pages as bytes come, not all of them at once.
+#[repr(C, align(16))]
 struct Header {
     /// Pieces returned so far; after the owner let go: `ORPHAN` minus the pieces that are still out.
     balance: AtomicI64,
@@ -101,5 +102,28 @@ impl Block {
         let layout = Block::layout(self.capacity());
         // SAFETY: allocated in `allocate` with this very layout; by contract nobody else refers to it.
         unsafe { dealloc(self.0.as_ptr().cast(), layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resident_bytes() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+        let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+        pages * 4096
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no resident memory")]
+    fn a_large_block_takes_memory_as_bytes_come() {
+        const CAPACITY: usize = 256 << 20;
+        let before = resident_bytes();
+        let block = Block::allocate(CAPACITY);
+        let grown = resident_bytes().saturating_sub(before);
+        block.free();
+        // Other tests of this process take some meanwhile.
+        assert!(grown < CAPACITY / 2, "{grown} bytes of an untouched block");
     }
 }

@@ -6,5 +6,6 @@
 pub(crate) mod word;
 pub(crate) mod inbox;
 pub(crate) mod shared;
+mod pages;
 pub(crate) mod table;
 pub(crate) mod sleep;

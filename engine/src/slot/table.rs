@@ -5,7 +5,6 @@
 //! owns who may touch what: only the [`Held`] token opens the private part of a slot, and only a transition of the
 //! schedule word makes one. It runs nothing and queues nothing. Called by the drivers.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -14,6 +13,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{OnceLock, PoisonError};
 
 use super::inbox::{Inbox, Letters, Node};
+use super::pages::Pages;
 use super::shared::Shared;
 use super::word::{Added, Causes, Word};
 use crate::machine::Address;
@@ -47,7 +47,7 @@ impl<B> Drop for Body<B> {
 }
 
 struct Segment<M, B> {
-    heads: OnceLock<Box<[Head<M>]>>,
+    heads: OnceLock<Pages<Head<M>>>,
     bodies: AtomicPtr<Body<B>>,
 }
 
@@ -206,7 +206,7 @@ impl<M, B> Table<M, B> {
     fn make_ready(&self, index: u32) {
         let segment = &self.segments[split(index).0];
         let head = || Head { word: Word::new(), inbox: Inbox::new() };
-        segment.heads.get_or_init(|| (0..SEGMENT_SLOTS).map(|_| head()).collect());
+        segment.heads.get_or_init(|| Pages::fill(SEGMENT_SLOTS, head));
         if segment.bodies.load(Ordering::Acquire).is_null() {
             segment.bodies.store(allocate_bodies::<B>().as_ptr(), Ordering::Release);
         }
@@ -405,32 +405,16 @@ fn split(index: u32) -> (usize, usize) {
     (index as usize / SEGMENT_SLOTS, index as usize % SEGMENT_SLOTS)
 }
 
-fn bodies_layout<B>() -> Layout {
-    Layout::array::<Body<B>>(SEGMENT_SLOTS).expect("a segment is far below isize::MAX")
-}
-
 fn allocate_bodies<B>() -> NonNull<Body<B>> {
-    let layout = bodies_layout::<B>();
-    // SAFETY: a body is never of size zero.
-    let raw = unsafe { alloc(layout) }.cast::<Body<B>>();
-    let Some(bodies) = NonNull::new(raw) else { handle_alloc_error(layout) };
-    for slot in 0..SEGMENT_SLOTS {
-        // SAFETY: the allocation holds SEGMENT_SLOTS bodies.
-        let body = unsafe { bodies.add(slot) };
-        // SAFETY: the place is inside the allocation and nobody else has it yet.
-        unsafe { body.write(Body { shared: Shared::unused(), own: UnsafeCell::new(None) }) };
-    }
-    bodies
+    let unused = || Body { shared: Shared::unused(), own: UnsafeCell::new(None) };
+    Pages::fill(SEGMENT_SLOTS, unused).into_raw()
 }
 
 /// Frees the bodies of a segment; the caller is the only one who can reach them.
 fn free_bodies<B>(bodies: *mut Body<B>) {
     let Some(bodies) = NonNull::new(bodies) else { return };
-    let slice = NonNull::slice_from_raw_parts(bodies, SEGMENT_SLOTS);
-    // SAFETY: all bodies were written in `allocate_bodies`, and they were taken out of their segment by a swap.
-    unsafe { ptr::drop_in_place(slice.as_ptr()) };
-    // SAFETY: allocated there with this layout.
-    unsafe { dealloc(bodies.as_ptr().cast(), bodies_layout::<B>()) };
+    // SAFETY: it was made in `allocate_bodies`, with as many, and taken out of its segment by a swap.
+    drop(unsafe { Pages::from_raw(bodies, SEGMENT_SLOTS) });
 }
 
 impl SegmentUse {

@@ -1,9 +1,14 @@
 //! What is asked of the allocator, so that memory that was given back is not kept from the system. Called at the start and
 //! once in a while, never on the data path: the allocator is locked meanwhile.
 
-/// Blocks from this size on are mapped by themselves and unmapped when they are freed, in bytes.
+/// Blocks from this size on are mapped by themselves and unmapped when they are freed, in bytes. Chunks that are read into
+/// are above it: in the heap, each of a burst would lie between small blocks that stay, and be a hole afterwards.
 #[cfg(target_env = "gnu")]
-const MAPPED_BYTES_MIN: i32 = 96 << 10;
+const MAPPED_BYTES_MIN: i32 = 32 << 10;
+/// Blocks that are mapped by themselves at a time; the heap has the others. Linux allows a process some 65,000 mappings,
+/// and threads and segments of slots need theirs.
+#[cfg(target_env = "gnu")]
+const MAPPED_BLOCKS_MAX: i32 = 16 << 10;
 
 /// Fixes the size from which blocks are mapped by themselves. Left alone, glibc raises it to the largest block that was
 /// ever freed, up to 32 MiB, and large frames then stay in the heap for good: more than the ceiling of all buffers.
@@ -15,6 +20,11 @@ pub(crate) fn prepare() {
     // SAFETY: the function takes no pointer and may be called at any time, on any thread.
     unsafe {
         nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: as above.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_MAX, MAPPED_BLOCKS_MAX);
     }
     #[cfg(target_env = "gnu")]
     // SAFETY: as above.

@@ -19,6 +19,10 @@ use crate::timer::{self, Fired, Wheel};
 
 /// Events that one wait takes.
 const EVENTS_MAX: usize = 256;
+/// Timer hints that are looked at before a wait: what is left does not keep events waiting.
+const HINTS_MAX: usize = 256;
+/// Timer hints that are looked at while slots are queued: timers are a part of each batch, however many are due.
+const HINTS_BUSY_MAX: usize = 16;
 /// Tokens of listeners: a slot index so high names no slot.
 const LISTENER_TOKENS: u32 = u32::MAX - 1;
 
@@ -56,7 +60,7 @@ impl<A: Application> Lead<A> {
 
     /// Gives memory back: many connections have gone.
     pub(crate) fn ebb(&mut self) {
-        self.wheel.shrink();
+        self.wheel.recall();
     }
 
     /// Waits, unless other threads left work, and hands every slot that must run to `queue`. Sleeping is announced, so
@@ -76,11 +80,12 @@ impl<A: Application> Lead<A> {
             || reactor.hints_waiting.load(Ordering::SeqCst)
             || reactor.closing.load(Ordering::SeqCst)
             || hub.ended.load(Ordering::SeqCst)
+            || self.wheel.has_due()
             || has_work();
         if !busy {
             self.set_timer(next)?;
         }
-        let result = self.poll_for(!busy, counts, queue);
+        let result = self.poll_for(!busy, HINTS_MAX, counts, queue);
         self.hub.reactors[self.number].sleep.end();
         result
     }
@@ -97,12 +102,13 @@ impl<A: Application> Lead<A> {
 
     /// Looks for events and for what other threads left, without waiting.
     pub(crate) fn poll(&mut self, counts: &WorkerCounts, queue: &mut dyn FnMut(u32)) -> std::io::Result<()> {
-        self.poll_for(false, counts, queue)
+        self.poll_for(false, HINTS_BUSY_MAX, counts, queue)
     }
 
     fn poll_for(
         &mut self,
         may_block: bool,
+        hints_max: usize,
         counts: &WorkerCounts,
         queue: &mut dyn FnMut(u32),
     ) -> std::io::Result<()> {
@@ -121,7 +127,7 @@ impl<A: Application> Lead<A> {
             reactor.closing.load(Ordering::Relaxed) && reactor.closing.swap(false, Ordering::SeqCst);
         self.polled_us = hub.clock.micros();
         let now = Time::from_micros(self.polled_us);
-        self.turn_wheel(now, queue);
+        self.turn_wheel(now, hints_max, queue);
         if !self.acceptors.is_empty() {
             self.accept(now, queue);
         }
@@ -140,8 +146,8 @@ impl<A: Application> Lead<A> {
     }
 
     /// Hands out what is due, then files what other threads left: the wheel must stand at the present for that.
-    fn turn_wheel(&mut self, now: Time, queue: &mut dyn FnMut(u32)) {
-        self.fire(now, queue);
+    fn turn_wheel(&mut self, now: Time, hints_max: usize, queue: &mut dyn FnMut(u32)) {
+        self.fire(now, hints_max, queue);
         let reactor = &self.hub.reactors[self.number];
         if reactor.hints_waiting.load(Ordering::Relaxed)
             && reactor.hints_waiting.swap(false, Ordering::SeqCst)
@@ -150,17 +156,17 @@ impl<A: Application> Lead<A> {
             for (slot, tick) in hints {
                 self.wheel.add(slot, tick);
             }
-            self.fire(now, queue);
+            self.fire(now, hints_max, queue);
         }
     }
 
-    fn fire(&mut self, now: Time, queue: &mut dyn FnMut(u32)) {
+    fn fire(&mut self, now: Time, hints_max: usize, queue: &mut dyn FnMut(u32)) {
         let tick = Tick::floor(now);
         if !self.wheel.is_behind(tick) {
             return;
         }
         let Lead { hub, wheel, .. } = self;
-        let mut due = wheel.advance(tick);
+        let mut due = wheel.advance(tick, hints_max);
         hub.table.look(due.drain(..), |slot, filed, shared| match timer::fire(shared, filed, tick) {
             Fired::Due => {
                 if hub.table.add(slot, Causes::TIMER) == Added::Queue {
@@ -389,6 +395,34 @@ mod tests {
         second.read_exact(&mut answer).expect("it answers");
         assert_eq!(&answer, b"new");
         new_fd == old_fd
+    }
+
+    #[test]
+    fn deadlines_of_many_at_once_come_by_portions_so_that_events_have_their_turn() {
+        let bench = Bench::new();
+        let hub = &bench.hub;
+        let mut lead = Lead::new(Arc::clone(hub), 0, Vec::new()).expect("no listener is to be watched");
+        let slots = 2 * HINTS_MAX;
+        for _ in 0..slots {
+            let now = Tick::floor(hub.clock.now());
+            let newcomer = Newcomer { own: Own::new(Core::accepted()), home: 0, peer: None, listener: 0 };
+            let (held, address) = hub.table.claim(hub.clock.now(), newcomer).ok().expect("room");
+            let shared = hub.table.shared(&held).expect("it is live");
+            lead.file(address.index, timer::file(shared, now, now).expect("nothing covers it yet"));
+            hub.table.release(held).expect("no cause came");
+        }
+        let (counts, mut queued, mut portions) = (WorkerCounts::default(), Vec::new(), Vec::new());
+        lead.poll(&counts, &mut |slot| queued.push(slot)).expect("epoll works");
+        portions.push(queued.len());
+        while queued.len() < slots {
+            let before = queued.len();
+            // It would never come back if it slept with some of them left.
+            lead.wait(|| false, &counts, &mut |slot| queued.push(slot)).expect("epoll works");
+            portions.push(queued.len() - before);
+        }
+        assert_eq!(portions, [HINTS_BUSY_MAX, HINTS_MAX, HINTS_MAX - HINTS_BUSY_MAX]);
+        queued.sort_unstable();
+        assert!(queued.windows(2).all(|pair| pair[0] < pair[1]), "each once");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Timers {
         let now = Tick::floor(now);
         // An idle wheel stands still; a hint is filed relative to where it stands, so it catches up first.
         if wheel.next().is_none_or(|next| next > now) {
-            let none = wheel.advance(now);
+            let none = wheel.advance(now, usize::MAX);
             debug_assert!(none.is_empty(), "the next hint is later than now");
             wheel.recycle(none);
             self.turned.set(now.max(self.turned.get()));
@@ -60,7 +60,7 @@ impl Timers {
     ) -> Vec<u32> {
         let now = Tick::floor(now);
         let mut wheel = self.wheel.borrow_mut();
-        let hints = wheel.advance(now);
+        let hints = wheel.advance(now, usize::MAX);
         self.turned.set(now.max(self.turned.get()));
         let mut due = Vec::new();
         look(&hints, &mut |slot, tick, shared| match timer::fire(shared, tick, now) {
