@@ -16,9 +16,29 @@ pub(crate) enum Special {
     Dropped,
 }
 
-/// What is special about a field of this name.
+/// What is special about a field of this name. Length and first letter leave one name to compare with: every field of
+/// every head is asked about.
 pub(crate) fn special(name: &[u8]) -> Option<Special> {
-    SPECIAL.iter().find(|(text, _)| text.eq_ignore_ascii_case(name)).map(|(_, special)| *special)
+    let first = name.first()?.to_ascii_lowercase();
+    let (text, special): (&[u8], Special) = match (name.len(), first) {
+        (2, b't') => (b"te", Special::Te),
+        (4, b'h') => (b"host", Special::Host),
+        // CGI servers make the environment variable HTTP_PROXY of it, which clients believe.
+        (5, b'p') => (b"proxy", Special::Dropped),
+        (6, b'e') => (b"expect", Special::Expect),
+        (7, b'u') => (b"upgrade", Special::Upgrade),
+        (10, b'c') => (b"connection", Special::Connection),
+        (10, b'k') => (b"keep-alive", Special::KeepAlive),
+        (14, b'c') => (b"content-length", Special::ContentLength),
+        (14, b'h') => (b"http2-settings", Special::Dropped),
+        (16, b'p') => (b"proxy-connection", Special::Dropped),
+        (17, b't') => (b"transfer-encoding", Special::TransferEncoding),
+        (18, b'p') => (b"proxy-authenticate", Special::Dropped),
+        (19, b'p') => (b"proxy-authorization", Special::Dropped),
+        (25, b'p') => (b"proxy-authentication-info", Special::Dropped),
+        _ => return None,
+    };
+    text.eq_ignore_ascii_case(name).then_some(special)
 }
 
 /// True when `Connection` cannot have the field removed: a peer would take away what others decide by.
@@ -40,24 +60,6 @@ fn is_one_of(name: &[u8], names: &[&str], prefixes: &[&str]) -> bool {
     };
     names.iter().any(|text| text.as_bytes().eq_ignore_ascii_case(name)) || prefixes.iter().any(starts_with)
 }
-
-const SPECIAL: [(&[u8], Special); 14] = [
-    (b"host", Special::Host),
-    (b"content-length", Special::ContentLength),
-    (b"transfer-encoding", Special::TransferEncoding),
-    (b"connection", Special::Connection),
-    (b"keep-alive", Special::KeepAlive),
-    (b"te", Special::Te),
-    (b"upgrade", Special::Upgrade),
-    (b"expect", Special::Expect),
-    (b"http2-settings", Special::Dropped),
-    (b"proxy-connection", Special::Dropped),
-    (b"proxy-authenticate", Special::Dropped),
-    (b"proxy-authorization", Special::Dropped),
-    (b"proxy-authentication-info", Special::Dropped),
-    // CGI servers make the environment variable HTTP_PROXY of it, which clients believe.
-    (b"proxy", Special::Dropped),
-];
 
 const PROTECTED: [&str; 12] = [
     "authorization",
@@ -104,6 +106,32 @@ mod tests {
         assert_eq!(special(b"tRANSFER-Encoding"), Some(Special::TransferEncoding));
         assert!(is_protected(b"X-ForWarded-Anything") && is_protected(b"CONTENT-TYPE"));
         assert!(is_forbidden_trailer(b"If-Match") && is_forbidden_trailer(b"HOST"));
+    }
+
+    #[test]
+    fn every_special_name_is_found() {
+        let names = [
+            ("te", Special::Te),
+            ("host", Special::Host),
+            ("proxy", Special::Dropped),
+            ("expect", Special::Expect),
+            ("upgrade", Special::Upgrade),
+            ("connection", Special::Connection),
+            ("keep-alive", Special::KeepAlive),
+            ("content-length", Special::ContentLength),
+            ("http2-settings", Special::Dropped),
+            ("proxy-connection", Special::Dropped),
+            ("transfer-encoding", Special::TransferEncoding),
+            ("proxy-authenticate", Special::Dropped),
+            ("proxy-authorization", Special::Dropped),
+            ("proxy-authentication-info", Special::Dropped),
+        ];
+        for (name, expected) in names {
+            assert_eq!(special(name.as_bytes()), Some(expected), "{name}");
+            assert_eq!(special(name.to_uppercase().as_bytes()), Some(expected), "{name} in capitals");
+            let other = format!("{}~", &name[..name.len() - 1]);
+            assert_eq!(special(other.as_bytes()), None, "{other} has its length and first letter");
+        }
     }
 
     #[test]

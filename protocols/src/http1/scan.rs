@@ -137,24 +137,36 @@ impl Scan {
 
 /// RFC 9112 section 3: three words with one space between each.
 fn check_request_line(line: &[u8]) -> Result<(), HttpFault> {
-    let mut words = line.split(|byte| *byte == b' ');
-    let method = words.next().unwrap_or_default();
-    let (target, version) = (words.next(), words.next());
+    let (method, rest) = split_word(line);
+    let (target, version) = split_word(rest.unwrap_or_default());
     if !token::is_token(method) {
         return Err(HttpFault::BadMethod);
     }
-    if target.is_none_or(<[u8]>::is_empty) || words.next().is_some() {
+    let version = version.unwrap_or_default();
+    if target.is_empty() || version.contains(&b' ') {
         return Err(HttpFault::BadTarget);
     }
-    check_version(version.unwrap_or_default())
+    check_version(version)
+}
+
+/// What stands before the first space, and what behind it.
+fn split_word(line: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b' ', line) {
+        Some(at) => (&line[..at], Some(&line[at + 1..])),
+        None => (line, None),
+    }
 }
 
 /// RFC 9112 section 4: a version, three digits, and what anybody likes. The space before an empty reason is often left out.
 fn check_status_line(line: &[u8]) -> Result<(), HttpFault> {
-    let mut words = line.splitn(3, |byte| *byte == b' ');
-    check_version(words.next().unwrap_or_default())?;
-    match words.next() {
-        Some([b'1'..=b'5', tens, ones]) if tens.is_ascii_digit() && ones.is_ascii_digit() => Ok(()),
+    let (version, rest) = split_word(line);
+    check_version(version)?;
+    match rest {
+        Some([b'1'..=b'5', tens, ones] | [b'1'..=b'5', tens, ones, b' ', ..])
+            if tens.is_ascii_digit() && ones.is_ascii_digit() =>
+        {
+            Ok(())
+        }
         _ => Err(HttpFault::BadStatus),
     }
 }
