@@ -16,30 +16,39 @@ pub(crate) enum Special {
     Dropped,
 }
 
-/// What is special about a field of this name. Length and first letter leave one name to compare with: every field of
-/// every head is asked about.
+/// What is special about a field of this name, which is a token. Length and first letter leave one name to compare with:
+/// every field of every head is asked about.
 pub(crate) fn special(name: &[u8]) -> Option<Special> {
-    let first = name.first()?.to_ascii_lowercase();
-    let (text, special): (&[u8], Special) = match (name.len(), first) {
-        (2, b't') => (b"te", Special::Te),
-        (4, b'h') => (b"host", Special::Host),
+    match (name.len(), name.first()? | LOWER) {
+        (2, b't') => is(name, b"te", Special::Te),
+        (4, b'h') => is(name, b"host", Special::Host),
         // CGI servers make the environment variable HTTP_PROXY of it, which clients believe.
-        (5, b'p') => (b"proxy", Special::Dropped),
-        (6, b'e') => (b"expect", Special::Expect),
-        (7, b'u') => (b"upgrade", Special::Upgrade),
-        (10, b'c') => (b"connection", Special::Connection),
-        (10, b'k') => (b"keep-alive", Special::KeepAlive),
-        (14, b'c') => (b"content-length", Special::ContentLength),
-        (14, b'h') => (b"http2-settings", Special::Dropped),
-        (16, b'p') => (b"proxy-connection", Special::Dropped),
-        (17, b't') => (b"transfer-encoding", Special::TransferEncoding),
-        (18, b'p') => (b"proxy-authenticate", Special::Dropped),
-        (19, b'p') => (b"proxy-authorization", Special::Dropped),
-        (25, b'p') => (b"proxy-authentication-info", Special::Dropped),
-        _ => return None,
-    };
-    text.eq_ignore_ascii_case(name).then_some(special)
+        (5, b'p') => is(name, b"proxy", Special::Dropped),
+        (6, b'e') => is(name, b"expect", Special::Expect),
+        (7, b'u') => is(name, b"upgrade", Special::Upgrade),
+        (10, b'c') => is(name, b"connection", Special::Connection),
+        (10, b'k') => is(name, b"keep-alive", Special::KeepAlive),
+        (14, b'c') => is(name, b"content-length", Special::ContentLength),
+        (14, b'h') => is(name, b"http2-settings", Special::Dropped),
+        (16, b'p') => is(name, b"proxy-connection", Special::Dropped),
+        (17, b't') => is(name, b"transfer-encoding", Special::TransferEncoding),
+        (18, b'p') => is(name, b"proxy-authenticate", Special::Dropped),
+        (19, b'p') => is(name, b"proxy-authorization", Special::Dropped),
+        (25, b'p') => is(name, b"proxy-authentication-info", Special::Dropped),
+        _ => None,
+    }
 }
+
+/// Compares with a text in lower case of letters, digits and dashes. Its length is known while this is compiled, so that
+/// no byte is compared by itself. What is no letter stays the same with the bit of small letters, or was no token.
+fn is<const LEN: usize>(name: &[u8], text: &[u8; LEN], special: Special) -> Option<Special> {
+    let name: &[u8; LEN] = name.try_into().ok()?;
+    let other = name.iter().zip(text).fold(0, |other, (byte, wanted)| other | ((byte | LOWER) ^ wanted));
+    (other == 0).then_some(special)
+}
+
+/// The bit that small letters have and capital ones have not.
+const LOWER: u8 = 0x20;
 
 /// True when `Connection` cannot have the field removed: a peer would take away what others decide by.
 pub(crate) fn is_protected(name: &[u8]) -> bool {
