@@ -39,10 +39,11 @@ impl Forwarded {
         random: u64,
         scratch: &mut Vec<u8>,
     ) -> Result<(), FieldError> {
-        if !self.is_trusted(peer) {
+        let is_first = !self.is_trusted(peer);
+        if is_first {
             remove_claims(head);
         }
-        let hop = Hop { peer: peer.to_canonical(), proto: if is_tls { "https" } else { "http" } };
+        let hop = Hop { peer: peer.to_canonical(), proto: if is_tls { "https" } else { "http" }, is_first };
         if matches!(self.plan.mode, ForwardedMode::XForwarded | ForwardedMode::Both) {
             hop.add_x_forwarded(head, scratch)?;
         }
@@ -56,7 +57,7 @@ impl Forwarded {
             };
             append(head, "Via", scratch, |_, list| put(list, &[version, name.as_bytes()]))?;
         }
-        if self.plan.request_id { set_request_id(head, random, scratch) } else { Ok(()) }
+        if self.plan.request_id { set_request_id(head, is_first, random, scratch) } else { Ok(()) }
     }
 
     /// Removes the same fields from trailers, where nobody's word is believed: who reads them there cannot tell whether
@@ -70,16 +71,26 @@ impl Forwarded {
 struct Hop {
     peer: IpAddr,
     proto: &'static str,
+    /// Nothing was said of hops before it, or it was removed: there is nothing to look for.
+    is_first: bool,
 }
 
 impl Hop {
     /// The first proxy that is trusted has said which scheme and host the client used; the list of addresses grows.
     fn add_x_forwarded(&self, head: &mut HttpHead, scratch: &mut Vec<u8>) -> Result<(), FieldError> {
-        append(head, "X-Forwarded-For", scratch, |_, list| put_address(self.peer, list))?;
-        if head.field(b"x-forwarded-proto").is_none() {
+        match self.is_first {
+            true => {
+                scratch.clear();
+                put_address(self.peer, scratch);
+                head.add_field(b"X-Forwarded-For", scratch)?;
+            }
+            false => append(head, "X-Forwarded-For", scratch, |_, list| put_address(self.peer, list))?,
+        }
+        if self.is_first || head.field(b"x-forwarded-proto").is_none() {
             head.add_field(b"X-Forwarded-Proto", self.proto.as_bytes())?;
         }
-        if head.field(b"x-forwarded-host").is_none() && !head.authority().is_empty() {
+        let has_host = !self.is_first && head.field(b"x-forwarded-host").is_some();
+        if !has_host && !head.authority().is_empty() {
             scratch.clear();
             scratch.extend_from_slice(head.authority());
             head.add_field(b"X-Forwarded-Host", scratch)?;
@@ -139,9 +150,13 @@ fn put_address(address: IpAddr, out: &mut Vec<u8>) {
         if at > 0 {
             out.push(b'.');
         }
-        let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
-        let zeros = usize::from(octet < 100) + usize::from(octet < 10);
-        out.extend_from_slice(&digits[zeros..]);
+        if octet >= 100 {
+            out.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.push(b'0' + octet / 10 % 10);
+        }
+        out.push(b'0' + octet % 10);
     }
 }
 
@@ -151,7 +166,15 @@ fn hexadecimal(number: u64) -> [u8; 16] {
 }
 
 /// One id: the first that came, if it is one, else one that is made of `random`.
-fn set_request_id(head: &mut HttpHead, random: u64, scratch: &mut Vec<u8>) -> Result<(), FieldError> {
+fn set_request_id(
+    head: &mut HttpHead,
+    is_first: bool,
+    random: u64,
+    scratch: &mut Vec<u8>,
+) -> Result<(), FieldError> {
+    if is_first {
+        return head.add_field(b"X-Request-Id", &hexadecimal(random));
+    }
     let is_id = |id: &&[u8]| (1..=ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
     let lines = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(REQUEST_ID)).count();
     let came = head.field(REQUEST_ID).filter(is_id);
