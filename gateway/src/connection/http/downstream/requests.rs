@@ -43,12 +43,7 @@ impl HttpDownstream {
                 break;
             }
         }
-        let read = before - incoming.len();
-        context.local.shard().add(Count::DownstreamReadBytes, read as u64);
-        if let Some(exchange) = self.exchange() {
-            exchange.bytes_in += read as u64;
-            exchange.window.1 += if exchange.answered { 0 } else { read as u64 };
-        }
+        context.local.shard().add(Count::DownstreamReadBytes, (before - incoming.len()) as u64);
     }
 
     /// False if nothing more can be done with these bytes.
@@ -66,7 +61,7 @@ impl HttpDownstream {
                 load.head = Default::default();
                 let began = load.head_began.take().unwrap_or(context.now);
                 incoming.consume(consumed);
-                self.on_request(message, began, incoming, context)
+                self.on_request(message, (began, consumed), incoming, context)
             }
             Ok(HeadStep::Need(needed)) => {
                 context.local.keep_message(message);
@@ -118,7 +113,7 @@ impl HttpDownstream {
     fn on_request<A: Proxy>(
         &mut self,
         mut message: Box<Message>,
-        began: Time,
+        (began, head_bytes): (Time, usize),
         incoming: &mut Incoming<'_>,
         context: &mut Context<'_, A>,
     ) -> bool {
@@ -127,10 +122,10 @@ impl HttpDownstream {
         context.set_in_flight(1);
         context.set_state(State::Active as u8);
         let mut exchange = HttpExchange::of(&message.head, began, context.now);
-        exchange.bytes_in = message.head.text_bytes() as u64;
         exchange.line = self.line_of(&message.head, context);
-        let load = self.load(context);
+        let (load, behind) = (self.load(context), incoming.len());
         let refused = exchange.body_of(incoming, &mut message, (&mut load.trailers, context)).err();
+        exchange.note_read(head_bytes + behind - incoming.len());
         let asks = message.head.expects_continue;
         message.head.expects_continue = false;
         exchange.needs_continue =
@@ -294,7 +289,10 @@ impl HttpDownstream {
             self.pause(PAUSED_BY_CREDIT, context);
             return false;
         };
-        match take_part(&mut exchange.body, incoming, &limits, trailers) {
+        let before = incoming.len();
+        let part = take_part(&mut exchange.body, incoming, &limits, trailers);
+        exchange.note_read(before - incoming.len());
+        match part {
             Ok(Part::Need(needed)) => {
                 context.need(needed);
                 return false;
@@ -420,6 +418,12 @@ impl HttpExchange {
             bytes_out: 0,
             line: None,
         }
+    }
+
+    /// So many bytes of the request were taken.
+    fn note_read(&mut self, bytes: usize) {
+        self.bytes_in += bytes as u64;
+        self.window.1 += if self.answered { 0 } else { bytes as u64 };
     }
 
     /// Takes what of the body came with the head.
