@@ -11,6 +11,7 @@ pub mod mail;
 pub mod filter;
 pub mod route;
 pub mod exchange;
+mod spare;
 pub mod worker;
 pub mod connection;
 pub mod application;

@@ -3,8 +3,8 @@
 //! A machine holds no pointer to any of it, so an idle connection does not pay for it. [`Shared`] is read-only or atomic;
 //! [`Worker`] is touched by its own thread only (X6).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bowline_engine::machine::Application;
 use bowline_engine::time::Time;
@@ -31,14 +31,13 @@ use crate::route::Forwarded;
 use crate::route::HttpRoutes;
 use crate::route::Targets;
 use crate::route::TlsRoutes;
+use crate::spare::Depot;
+use crate::spare::Spare;
 
 /// The application that runs the machines of this crate.
 pub trait Proxy: Application<Mail = Mail, Local = Worker> {}
 
 impl<A: Application<Mail = Mail, Local = Worker>> Proxy for A {}
-
-/// Empty boxes. They are moved as they are: a connection holds one box and nothing else of its load.
-type Loads = Vec<Box<Load>>;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -68,8 +67,25 @@ pub struct Shared {
     counters: Arc<Counters>,
     drain_deadline_ms: AtomicU64,
     downstreams: AtomicUsize,
-    /// Boxes that workers have too many of: connections move between workers, so one may take what another gives back.
-    spare: Mutex<Loads>,
+    depots: Depots,
+}
+
+/// Empty boxes that workers have too many of.
+#[derive(Debug)]
+struct Depots {
+    loads: Depot<Load>,
+    messages: Depot<Message>,
+    http_loads: Depot<HttpLoad>,
+    work: Depot<Work>,
+}
+
+/// Empty boxes of one worker.
+#[derive(Debug)]
+struct Spares {
+    loads: Spare<Load>,
+    messages: Spare<Message>,
+    http_loads: Spare<HttpLoad>,
+    work: Spare<Work>,
 }
 
 impl Shared {
@@ -96,7 +112,12 @@ impl Shared {
             counters,
             drain_deadline_ms: AtomicU64::new(u64::MAX),
             downstreams: AtomicUsize::new(0),
-            spare: Mutex::new(Vec::with_capacity(SHARED_LOADS_MAX)),
+            depots: Depots {
+                loads: Depot::new(SHARED_LOADS_MAX),
+                messages: Depot::new(SHARED_HTTP_MAX),
+                http_loads: Depot::new(SHARED_HTTP_MAX),
+                work: Depot::new(SHARED_HTTP_MAX),
+            },
         }
     }
 
@@ -127,20 +148,6 @@ impl Shared {
         self.downstreams.load(Ordering::Relaxed)
     }
 
-    /// Moves some of its boxes into `spare`.
-    fn take_loads(&self, spare: &mut Loads) {
-        let mut shared = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = shared.len().saturating_sub(MOVED_LOADS);
-        spare.extend(shared.drain(from..));
-    }
-
-    /// Takes some of `spare`, as far as there is room.
-    fn keep_loads(&self, spare: &mut Loads) {
-        let mut shared = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = SHARED_LOADS_MAX - shared.len();
-        shared.extend(spare.drain(spare.len() - MOVED_LOADS.min(room)..));
-    }
-
     /// The listener at a position; nothing for the embedded upstream's own.
     pub fn listener(&self, listener: u16) -> Option<&ListenerPlan> {
         self.plan.listeners.get(usize::from(listener))
@@ -162,20 +169,8 @@ pub struct Worker {
     /// A buffer that is empty between calls.
     pub scratch: Vec<u8>,
     index: usize,
-    spare: Loads,
-    http: HttpBoxes,
+    spares: Spares,
 }
-
-/// Empty boxes of HTTP connections.
-#[derive(Debug, Default)]
-struct HttpBoxes {
-    messages: Spare<Message>,
-    loads: Spare<HttpLoad>,
-    work: Spare<Work>,
-}
-
-/// Boxes that wait to be used again; what is inside is not moved.
-type Spare<T> = Vec<Box<T>>;
 
 impl Worker {
     /// The state of worker `index`.
@@ -186,8 +181,12 @@ impl Worker {
             pools,
             scratch: Vec::new(),
             index,
-            spare: Vec::with_capacity(SPARE_LOADS_MAX),
-            http: HttpBoxes::default(),
+            spares: Spares {
+                loads: Spare::new(SPARE_LOADS_MAX),
+                messages: Spare::new(SPARE_HTTP_MAX),
+                http_loads: Spare::new(SPARE_HTTP_MAX),
+                work: Spare::new(SPARE_HTTP_MAX),
+            },
         }
     }
 
@@ -208,80 +207,71 @@ impl Worker {
 
     /// Frees its spare boxes, and those that workers share.
     pub fn free_spare(&mut self) {
-        self.spare.clear();
-        self.shared.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let (depots, spares) = (&self.shared.depots, &mut self.spares);
+        spares.loads.clear(&depots.loads);
+        spares.messages.clear(&depots.messages);
+        spares.http_loads.clear(&depots.http_loads);
+        spares.work.clear(&depots.work);
     }
 
     /// A box for a connection that comes under load.
     pub fn take_load(&mut self) -> Box<Load> {
-        if self.spare.is_empty() {
-            self.shared.take_loads(&mut self.spare);
-        }
-        self.spare.pop().unwrap_or_default()
+        self.spares.loads.take(&self.shared.depots.loads)
     }
 
     /// A box for an HTTP message; it is empty.
     pub fn take_message(&mut self) -> Box<Message> {
-        self.http.messages.pop().unwrap_or_default()
+        self.spares.messages.take(&self.shared.depots.messages)
     }
 
     /// Takes the box of a message back.
     pub fn keep_message(&mut self, mut message: Box<Message>) {
-        if self.http.messages.len() < SPARE_HTTP_MAX {
-            message.clear();
-            self.http.messages.push(message);
-        }
+        message.clear();
+        self.spares.messages.keep(message, &self.shared.depots.messages);
     }
 
     /// A box for a client of HTTP that comes under load.
     pub fn take_http_load(&mut self) -> Box<HttpLoad> {
-        self.http.loads.pop().unwrap_or_default()
+        self.spares.http_loads.take(&self.shared.depots.http_loads)
     }
 
     /// Takes an empty box back.
     pub fn keep_http_load(&mut self, mut load: Box<HttpLoad>) {
         debug_assert!(load.is_empty(), "a box is given back when nothing is going on");
-        if self.http.loads.len() < SPARE_HTTP_MAX {
-            load.trailers.clear();
-            self.http.loads.push(load);
-        }
+        load.trailers.clear();
+        self.spares.http_loads.keep(load, &self.shared.depots.http_loads);
     }
 
     /// A box for a request at a server's connection.
     pub fn take_work(&mut self) -> Box<Work> {
-        self.http.work.pop().unwrap_or_default()
+        self.spares.work.take(&self.shared.depots.work)
     }
 
     /// Takes the box of a request that has ended back.
     pub fn keep_work(&mut self, mut work: Box<Work>) {
-        if self.http.work.len() < SPARE_HTTP_MAX {
-            work.trailers.clear();
-            let trailers = std::mem::take(&mut work.trailers);
-            *work = Work { trailers, ..Work::default() };
-            self.http.work.push(work);
-        }
+        work.trailers.clear();
+        let trailers = std::mem::take(&mut work.trailers);
+        *work = Work { trailers, ..Work::default() };
+        self.spares.work.keep(work, &self.shared.depots.work);
     }
 
     /// Takes an empty box back.
     pub fn keep_load(&mut self, load: Box<Load>) {
         debug_assert!(load.is_empty(), "a box is given back when nothing is going on");
-        if self.spare.len() == SPARE_LOADS_MAX {
-            self.shared.keep_loads(&mut self.spare);
-        }
-        if self.spare.len() < SPARE_LOADS_MAX && !load.is_large() {
-            self.spare.push(load);
+        if !load.is_large() {
+            self.spares.loads.keep(load, &self.shared.depots.loads);
         }
     }
 }
 
 /// Boxes of each kind that one worker keeps for HTTP.
 const SPARE_HTTP_MAX: usize = 64;
-/// Boxes that one worker keeps.
+/// Boxes that one worker keeps for Bolt.
 const SPARE_LOADS_MAX: usize = 16;
-/// Boxes that go to the shared ones or come from them at a time.
-const MOVED_LOADS: usize = 8;
-/// Boxes that all workers keep together.
+/// Boxes that all workers keep together for Bolt.
 const SHARED_LOADS_MAX: usize = 1_024;
+/// Boxes of each kind that they keep together for HTTP: a message keeps the memory of its head.
+const SHARED_HTTP_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -305,10 +295,27 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let [mut giver, _] = workers();
         (0..5_000).for_each(|_| giver.keep_load(Box::default()));
-        let shared = giver.shared.spare.lock().expect("nobody panicked").len();
-        assert_eq!((giver.spare.len(), shared), (SPARE_LOADS_MAX, SHARED_LOADS_MAX));
+        let kept = |giver: &Worker| (giver.spares.loads.len(), giver.shared.depots.loads.len());
+        assert_eq!(kept(&giver), (SPARE_LOADS_MAX, SHARED_LOADS_MAX));
         giver.free_spare();
-        let shared = giver.shared.spare.lock().expect("nobody panicked").len();
-        assert_eq!((giver.spare.len(), shared), (0, 0));
+        assert_eq!(kept(&giver), (0, 0));
+    }
+
+    #[test]
+    fn boxes_of_http_find_their_way_from_worker_to_worker() {
+        let [mut taker, mut giver] = workers();
+        let exchange = |taker: &mut Worker, giver: &mut Worker| {
+            let (message, load, work) = (taker.take_message(), taker.take_http_load(), taker.take_work());
+            giver.keep_message(message);
+            giver.keep_http_load(load);
+            giver.keep_work(work);
+        };
+        let most = 2 * SPARE_HTTP_MAX;
+        (0..most).for_each(|_| exchange(&mut taker, &mut giver));
+        let made = allocation_counter::measure(|| (0..most).for_each(|_| exchange(&mut taker, &mut giver)));
+        assert_eq!(made.count_total, 0, "what was given back is enough");
+        giver.free_spare();
+        let kept = [giver.spares.messages.len(), giver.shared.depots.messages.len()];
+        assert_eq!(kept, [0, 0]);
     }
 }

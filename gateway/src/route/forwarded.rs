@@ -39,10 +39,11 @@ impl Forwarded {
         random: u64,
         scratch: &mut Vec<u8>,
     ) -> Result<(), FieldError> {
-        if !self.is_trusted(peer) {
+        let is_first = !self.is_trusted(peer);
+        if is_first {
             remove_claims(head);
         }
-        let hop = Hop { peer: peer.to_canonical(), proto: if is_tls { "https" } else { "http" } };
+        let hop = Hop { peer: peer.to_canonical(), proto: if is_tls { "https" } else { "http" }, is_first };
         if matches!(self.plan.mode, ForwardedMode::XForwarded | ForwardedMode::Both) {
             hop.add_x_forwarded(head, scratch)?;
         }
@@ -50,13 +51,13 @@ impl Forwarded {
             append(head, "Forwarded", scratch, |head, list| hop.element(head.authority(), list))?;
         }
         if let Some(name) = &self.plan.via {
-            let version = match head.version {
-                HttpVersion::Http10 => "1.0",
-                HttpVersion::Http11 => "1.1",
+            let version: &[u8] = match head.version {
+                HttpVersion::Http10 => b"1.0 ",
+                HttpVersion::Http11 => b"1.1 ",
             };
-            append(head, "Via", scratch, |_, list| print(list, format_args!("{version} {name}")))?;
+            append(head, "Via", scratch, |_, list| put(list, &[version, name.as_bytes()]))?;
         }
-        if self.plan.request_id { set_request_id(head, random, scratch) } else { Ok(()) }
+        if self.plan.request_id { set_request_id(head, is_first, random, scratch) } else { Ok(()) }
     }
 
     /// Removes the same fields from trailers, where nobody's word is believed: who reads them there cannot tell whether
@@ -70,16 +71,26 @@ impl Forwarded {
 struct Hop {
     peer: IpAddr,
     proto: &'static str,
+    /// Nothing was said of hops before it, or it was removed: there is nothing to look for.
+    is_first: bool,
 }
 
 impl Hop {
     /// The first proxy that is trusted has said which scheme and host the client used; the list of addresses grows.
     fn add_x_forwarded(&self, head: &mut HttpHead, scratch: &mut Vec<u8>) -> Result<(), FieldError> {
-        append(head, "X-Forwarded-For", scratch, |_, list| print(list, format_args!("{}", self.peer)))?;
-        if head.field(b"x-forwarded-proto").is_none() {
+        match self.is_first {
+            true => {
+                scratch.clear();
+                put_address(self.peer, scratch);
+                head.add_field(b"X-Forwarded-For", scratch)?;
+            }
+            false => append(head, "X-Forwarded-For", scratch, |_, list| put_address(self.peer, list))?,
+        }
+        if self.is_first || head.field(b"x-forwarded-proto").is_none() {
             head.add_field(b"X-Forwarded-Proto", self.proto.as_bytes())?;
         }
-        if head.field(b"x-forwarded-host").is_none() && !head.authority().is_empty() {
+        let has_host = !self.is_first && head.field(b"x-forwarded-host").is_some();
+        if !has_host && !head.authority().is_empty() {
             scratch.clear();
             scratch.extend_from_slice(head.authority());
             head.add_field(b"X-Forwarded-Host", scratch)?;
@@ -90,13 +101,20 @@ impl Hop {
     /// RFC 7239 section 4: values that are no tokens stand in quotes, an address of IPv6 in brackets too.
     fn element(&self, authority: &[u8], list: &mut Vec<u8>) {
         match self.peer {
-            IpAddr::V4(address) => print(list, format_args!("for={address}")),
-            IpAddr::V6(address) => print(list, format_args!("for=\"[{address}]\"")),
+            IpAddr::V4(_) => {
+                put(list, &[b"for="]);
+                put_address(self.peer, list);
+            }
+            IpAddr::V6(_) => {
+                put(list, &[b"for=\"["]);
+                put_address(self.peer, list);
+                put(list, &[b"]\""]);
+            }
         }
         if !authority.is_empty() && !authority.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
-            [&b";host=\""[..], authority, b"\""].iter().for_each(|part| list.extend_from_slice(part));
+            put(list, &[b";host=\"", authority, b"\""]);
         }
-        print(list, format_args!(";proto={}", self.proto));
+        put(list, &[b";proto=", self.proto.as_bytes()]);
     }
 }
 
@@ -110,8 +128,7 @@ fn append(
     list.clear();
     for (_, value) in head.fields().filter(|(one, _)| one.eq_ignore_ascii_case(name.as_bytes())) {
         if !value.is_empty() {
-            list.extend_from_slice(value);
-            list.extend_from_slice(b", ");
+            put(list, &[value, b", "]);
         }
     }
     add(head, list);
@@ -119,12 +136,45 @@ fn append(
     head.add_field(name.as_bytes(), list)
 }
 
-fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a vector takes all");
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Appends the address as text. One of IPv4 is written by hand: every request of most clients comes with one.
+fn put_address(address: IpAddr, out: &mut Vec<u8>) {
+    let address = match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => return write!(out, "{address}").expect("a vector takes all"),
+    };
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push(b'.');
+        }
+        if octet >= 100 {
+            out.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.push(b'0' + octet / 10 % 10);
+        }
+        out.push(b'0' + octet % 10);
+    }
+}
+
+/// A number as it stands in an id that is made here.
+fn hexadecimal(number: u64) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 15])
 }
 
 /// One id: the first that came, if it is one, else one that is made of `random`.
-fn set_request_id(head: &mut HttpHead, random: u64, scratch: &mut Vec<u8>) -> Result<(), FieldError> {
+fn set_request_id(
+    head: &mut HttpHead,
+    is_first: bool,
+    random: u64,
+    scratch: &mut Vec<u8>,
+) -> Result<(), FieldError> {
+    if is_first {
+        return head.add_field(b"X-Request-Id", &hexadecimal(random));
+    }
     let is_id = |id: &&[u8]| (1..=ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
     let lines = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(REQUEST_ID)).count();
     let came = head.field(REQUEST_ID).filter(is_id);
@@ -134,20 +184,14 @@ fn set_request_id(head: &mut HttpHead, random: u64, scratch: &mut Vec<u8>) -> Re
     scratch.clear();
     match came {
         Some(id) => scratch.extend_from_slice(id),
-        None => print(scratch, format_args!("{random:016x}")),
+        None => scratch.extend_from_slice(&hexadecimal(random)),
     }
     head.remove_field(REQUEST_ID);
     head.add_field(b"X-Request-Id", scratch)
 }
 
 fn remove_claims(head: &mut HttpHead) {
-    while let Some(name) = first_claim(head) {
-        head.remove_field(&name);
-    }
-}
-
-fn first_claim(head: &HttpHead) -> Option<Vec<u8>> {
-    head.fields().map(|(name, _)| name).find(|name| is_claim(name)).map(<[u8]>::to_vec)
+    head.retain_fields(|name| !is_claim(name));
 }
 
 /// Whether a field says something about the client that only the gateway may say. An underscore counts as a dash, since
@@ -157,7 +201,10 @@ fn is_claim(name: &[u8]) -> bool {
     let begins = |wanted: &[u8]| {
         name.len() >= wanted.len() && name.iter().zip(wanted).all(|(byte, wanted)| is(*byte, *wanted))
     };
-    begins(b"x-forwarded-") || CLAIMS.iter().any(|claim| name.len() == claim.len() && begins(claim))
+    // All of them begin so, and few others do.
+    let may_be = matches!(name.first(), Some(b'X' | b'x' | b'F' | b'f'));
+    let is_one = |claim: &&[u8]| name.len() == claim.len() && begins(claim);
+    may_be && (begins(b"x-forwarded-") || CLAIMS.iter().any(is_one))
 }
 
 const CLAIMS: [&[u8]; 4] = [b"forwarded", b"x-forwarded", b"x-real-ip", REQUEST_ID];
@@ -257,6 +304,18 @@ mod tests {
                 "Forwarded: for=\"[fd00::1]\";host=\"a.b:81\";proto=http"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_written_by_hand_is_what_would_be_printed() {
+        for octets in [[0, 9, 10, 99], [100, 255, 127, 1], [200, 105, 50, 0]] {
+            let mut out = Vec::new();
+            put_address(octets.into(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), IpAddr::from(octets).to_string());
+        }
+        for number in [0, 0xabc, u64::MAX, 0x0123_4567_89ab_cdef] {
+            assert_eq!(String::from_utf8_lossy(&hexadecimal(number)), format!("{number:016x}"));
+        }
     }
 
     #[test]

@@ -45,8 +45,16 @@ impl<T> Hosts<T> {
         Hosts { exact, wildcards, any: to(self.any), has_ports: self.has_ports }
     }
 
-    /// What a request to `authority` may be answered by, in order.
-    pub(super) fn matching<'a>(&'a self, authority: &'a [u8]) -> impl Iterator<Item = &'a T> {
+    /// The first that `look` finds something in, of what a request to `authority` may be answered by.
+    pub(super) fn find<R>(&self, authority: &[u8], mut look: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        // Many configurations tell no hosts apart.
+        let are_named = !self.exact.is_empty() || !self.wildcards.is_empty();
+        let by_name = if are_named { self.by_name(authority).find_map(&mut look) } else { None };
+        by_name.or_else(|| look(&self.any))
+    }
+
+    /// What stands for the name of a host, in order.
+    fn by_name<'a>(&'a self, authority: &'a [u8]) -> impl Iterator<Item = &'a T> {
         let (host, port) = split(authority);
         let port = port.filter(|_| self.has_ports);
         let host = host.strip_suffix(b".").unwrap_or(host);
@@ -57,7 +65,7 @@ impl<T> Hosts<T> {
         let below = dots
             .filter(|_| !self.wildcards.is_empty())
             .flat_map(move |(at, _)| self.named(&self.wildcards, &host[at + 1..], port));
-        exact.into_iter().chain(below).chain([&self.any])
+        exact.into_iter().chain(below)
     }
 
     /// With the port first, then without.
@@ -104,7 +112,13 @@ mod tests {
     }
 
     fn matching(hosts: &Hosts<String>, authority: &str) -> Vec<String> {
-        hosts.matching(authority.as_bytes()).cloned().collect()
+        let mut all = Vec::new();
+        let end = hosts.find(authority.as_bytes(), |one| {
+            all.push(one.clone());
+            None::<()>
+        });
+        assert_eq!(end, None, "nothing was found in any of them");
+        all
     }
 
     #[test]
@@ -116,6 +130,16 @@ mod tests {
         assert_eq!(matching(&hosts, ".c"), ["any"], "a star stands for a label");
         assert_eq!(matching(&hosts, "c"), ["any"]);
         assert_eq!(matching(&hosts, ""), ["any"], "a client of 1.0 may name none");
+    }
+
+    #[test]
+    fn the_first_that_holds_something_is_found() {
+        let hosts = hosts(&["a.b.c", "*.c"]);
+        let find = |wanted: &str| hosts.find(b"a.b.c", |one| one.contains(wanted).then(|| one.clone()));
+        assert_eq!(find("c").as_deref(), Some("a.b.c"));
+        assert_eq!(find("*").as_deref(), Some("*.c"));
+        assert_eq!(find("any").as_deref(), Some("any"));
+        assert_eq!(find("d"), None);
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl HttpRoutes {
     /// The route of the request `head` that came to `listener`, and its position.
     pub fn find(&self, listener: u16, head: &HttpHead) -> Option<(u16, &HttpRoute)> {
         let holds = |at: &u16| self.routes[usize::from(*at)].conditions.hold(head);
-        let routed = self.hosts.matching(head.authority()).find_map(|paths| paths.find(head.path(), &holds));
+        let routed = self.hosts.find(head.authority(), |paths| paths.find(head.path(), &holds));
         let default = || self.defaults.get(usize::from(listener)).copied().flatten();
         let at = routed.or_else(default)?;
         Some((at, self.route(at)))

@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::bolt::Call;
+use crate::http::{http_plan, ok, post};
 use crate::world::{World, plan_of};
 
 #[derive(Clone, Default)]
@@ -80,6 +81,36 @@ fn a_reply_ends_a_request_with_its_own_service_status_and_sizes() {
         assert_eq!((&line["listener"], &line["cluster"]), (&"default".into(), &"echo".into()));
         assert!(line["failure"].is_null() && line["connection"].is_u64() && line["peer"].is_string());
     }
+}
+
+#[test]
+fn a_request_of_http_ends_with_its_own_sizes_however_it_came() {
+    let (asked, answered) = (post("/a", b"hello"), ok("x"));
+    let said = lines(on(http_plan(1)), |world| {
+        let client = world.connect(0);
+        for cut in [asked.len(), asked.len() - 2, 9] {
+            world.send(client, &asked[..cut]);
+            world.send(client, &asked[cut..]);
+            let server = world.server();
+            world.send(server, &answered);
+            assert_eq!(world.http(client).status(), 200);
+        }
+    });
+    let sizes: Vec<_> = said.iter().map(|line| (&line["bytes_in"], &line["bytes_out"])).collect();
+    assert_eq!(sizes, [(&asked.len().into(), &answered.len().into()); 3]);
+}
+
+#[test]
+fn what_is_answered_here_has_the_size_of_its_request() {
+    let mut plan = on(http_plan(1));
+    plan.listeners[0].default_route = None;
+    let asked = post("/a", b"hello");
+    let said = lines(plan, |world| {
+        let client = world.connect(0);
+        world.send(client, &[&asked[..], &asked].concat());
+        assert_eq!(world.https(client).len(), 2);
+    });
+    assert_eq!(said.iter().map(|line| &line["bytes_in"]).collect::<Vec<_>>(), [asked.len(); 2]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! allocates nothing. Hop-by-hop fields (RFC 9110 section 7.6.1), `Host` and the framing fields are not among its fields:
 //! decoders turn them into values, encoders write them anew.
 
+use std::ops::Range;
+
 use super::authority;
 use super::fault::HttpFault;
 use super::limits::EscapedSlash;
@@ -91,10 +93,27 @@ pub struct HttpHead {
     text: Vec<u8>,
 }
 
+/// A field's line in the text, as it is written: name, [`COLON`], value, [`LINE_END`]. Lines that follow each other are
+/// written at once.
 #[derive(Clone, Copy, Debug)]
 struct FieldAt {
-    name: Span,
-    value: Span,
+    start: u32,
+    name_len: u32,
+    value_len: u32,
+}
+
+impl FieldAt {
+    fn name(self) -> Span {
+        Span::new(self.start, self.name_len)
+    }
+
+    fn value(self) -> Span {
+        Span::new(self.start + self.name_len + COLON.len() as u32, self.value_len)
+    }
+
+    fn line(self) -> Range<usize> {
+        self.start as usize..self.value().end() as usize + LINE_END.len()
+    }
 }
 
 /// What was to be written holds a byte that must not be (RFC 9110 section 5.5), or is the encoder's to write: nothing was
@@ -154,7 +173,7 @@ impl HttpHead {
 
     /// Makes it the head of a response, 100 to 599; its fields stay.
     pub fn set_response(&mut self, status: u16, reason: &[u8]) -> Result<(), FieldError> {
-        if !(100..=599).contains(&status) || !reason.iter().copied().all(token::is_value_byte) {
+        if !(100..=599).contains(&status) || !token::is_value(reason) {
             return Err(FieldError);
         }
         self.check_room(reason.len())?;
@@ -247,7 +266,7 @@ impl HttpHead {
 
     /// Every field, in order, as it came.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| (field.name.of(&self.text), field.value.of(&self.text)))
+        self.fields.iter().map(|field| (field.name().of(&self.text), field.value().of(&self.text)))
     }
 
     /// How many fields.
@@ -264,10 +283,10 @@ impl HttpHead {
     /// value (framing, `Host`, `Connection` and their like) are refused: a second one would contradict the first.
     pub fn add_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), FieldError> {
         let is_ours = !matches!(names::special(name), None | Some(Special::Dropped));
-        if is_ours || !token::is_token(name) || !value.iter().copied().all(token::is_value_byte) {
+        if is_ours || !token::is_token(name) || !token::is_value(value) {
             return Err(FieldError);
         }
-        self.check_room(name.len() + value.len())?;
+        self.check_room(HttpHead::line_bytes(name.len(), value.len()))?;
         self.push_field(name, token::trim(value));
         Ok(())
     }
@@ -275,8 +294,14 @@ impl HttpHead {
     /// Removes all fields of this name; says how many.
     pub fn remove_field(&mut self, name: &[u8]) -> usize {
         let (before, text) = (self.fields.len(), &self.text);
-        self.fields.retain(|field| !field.name.of(text).eq_ignore_ascii_case(name));
+        self.fields.retain(|field| !field.name().of(text).eq_ignore_ascii_case(name));
         before - self.fields.len()
+    }
+
+    /// Removes every field whose name is not to be kept.
+    pub fn retain_fields(&mut self, mut keeps: impl FnMut(&[u8]) -> bool) {
+        let text = &self.text;
+        self.fields.retain(|field| keeps(field.name().of(text)));
     }
 
     /// Bytes of text that it holds, for limits; what was replaced or removed counts until it is cleared.
@@ -329,8 +354,41 @@ impl HttpHead {
 
     /// Adds a field that is known to be sound.
     pub(crate) fn push_field(&mut self, name: &[u8], value: &[u8]) {
-        let (name, value) = (self.write(name), self.write(value));
-        self.fields.push(FieldAt { name, value });
+        let start = self.text.len() as u32;
+        self.text.reserve(HttpHead::line_bytes(name.len(), value.len()));
+        [name, COLON, value, LINE_END].iter().for_each(|part| self.text.extend_from_slice(part));
+        self.fields.push(FieldAt { start, name_len: name.len() as u32, value_len: value.len() as u32 });
+    }
+
+    /// What the line of a field takes.
+    pub(crate) fn line_bytes(name_len: usize, value_len: usize) -> usize {
+        name_len + value_len + LINE_BYTES_MIN
+    }
+
+    /// Adds a field that is known to be sound and came in this line, its end included, if that is how it is written.
+    pub(crate) fn push_line(&mut self, line: &[u8], name: &[u8], value: &[u8]) {
+        let is_plain = line.len() == HttpHead::line_bytes(name.len(), value.len())
+            && line[name.len()..].starts_with(COLON)
+            && line.ends_with(LINE_END);
+        if !is_plain {
+            return self.push_field(name, value);
+        }
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(line);
+        self.fields.push(FieldAt { start, name_len: name.len() as u32, value_len: value.len() as u32 });
+    }
+
+    /// Appends every field, in order, each as a line with its end.
+    pub(crate) fn append_lines(&self, out: &mut Vec<u8>) {
+        let mut run = 0..0;
+        for line in self.fields.iter().map(|field| field.line()) {
+            if line.start != run.end {
+                out.extend_from_slice(&self.text[run]);
+                run = line.start..line.start;
+            }
+            run.end = line.end;
+        }
+        out.extend_from_slice(&self.text[run]);
     }
 
     fn write(&mut self, bytes: &[u8]) -> Span {
@@ -365,6 +423,12 @@ fn split_query(path_and_query: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// How much memory a head keeps for its text, and again for its fields, when it is emptied.
 pub const KEPT_BYTES_MAX: usize = 16 << 10;
+
+/// What stands between a field's name and its value.
+const COLON: &[u8] = b": ";
+const LINE_END: &[u8] = b"\r\n";
+/// What a field's line takes beside its name and value.
+const LINE_BYTES_MIN: usize = COLON.len() + LINE_END.len();
 
 const METHODS: [(&str, Method); 9] = [
     ("GET", Method::Get),

@@ -16,10 +16,39 @@ pub(crate) enum Special {
     Dropped,
 }
 
-/// What is special about a field of this name.
+/// What is special about a field of this name, which is a token. Length and first letter leave one name to compare with:
+/// every field of every head is asked about.
 pub(crate) fn special(name: &[u8]) -> Option<Special> {
-    SPECIAL.iter().find(|(text, _)| text.eq_ignore_ascii_case(name)).map(|(_, special)| *special)
+    match (name.len(), name.first()? | LOWER) {
+        (2, b't') => is(name, b"te", Special::Te),
+        (4, b'h') => is(name, b"host", Special::Host),
+        // CGI servers make the environment variable HTTP_PROXY of it, which clients believe.
+        (5, b'p') => is(name, b"proxy", Special::Dropped),
+        (6, b'e') => is(name, b"expect", Special::Expect),
+        (7, b'u') => is(name, b"upgrade", Special::Upgrade),
+        (10, b'c') => is(name, b"connection", Special::Connection),
+        (10, b'k') => is(name, b"keep-alive", Special::KeepAlive),
+        (14, b'c') => is(name, b"content-length", Special::ContentLength),
+        (14, b'h') => is(name, b"http2-settings", Special::Dropped),
+        (16, b'p') => is(name, b"proxy-connection", Special::Dropped),
+        (17, b't') => is(name, b"transfer-encoding", Special::TransferEncoding),
+        (18, b'p') => is(name, b"proxy-authenticate", Special::Dropped),
+        (19, b'p') => is(name, b"proxy-authorization", Special::Dropped),
+        (25, b'p') => is(name, b"proxy-authentication-info", Special::Dropped),
+        _ => None,
+    }
 }
+
+/// Compares with a text in lower case of letters, digits and dashes. Its length is known while this is compiled, so that
+/// no byte is compared by itself. What is no letter stays the same with the bit of small letters, or was no token.
+fn is<const LEN: usize>(name: &[u8], text: &[u8; LEN], special: Special) -> Option<Special> {
+    let name: &[u8; LEN] = name.try_into().ok()?;
+    let other = name.iter().zip(text).fold(0, |other, (byte, wanted)| other | ((byte | LOWER) ^ wanted));
+    (other == 0).then_some(special)
+}
+
+/// The bit that small letters have and capital ones have not.
+const LOWER: u8 = 0x20;
 
 /// True when `Connection` cannot have the field removed: a peer would take away what others decide by.
 pub(crate) fn is_protected(name: &[u8]) -> bool {
@@ -40,24 +69,6 @@ fn is_one_of(name: &[u8], names: &[&str], prefixes: &[&str]) -> bool {
     };
     names.iter().any(|text| text.as_bytes().eq_ignore_ascii_case(name)) || prefixes.iter().any(starts_with)
 }
-
-const SPECIAL: [(&[u8], Special); 14] = [
-    (b"host", Special::Host),
-    (b"content-length", Special::ContentLength),
-    (b"transfer-encoding", Special::TransferEncoding),
-    (b"connection", Special::Connection),
-    (b"keep-alive", Special::KeepAlive),
-    (b"te", Special::Te),
-    (b"upgrade", Special::Upgrade),
-    (b"expect", Special::Expect),
-    (b"http2-settings", Special::Dropped),
-    (b"proxy-connection", Special::Dropped),
-    (b"proxy-authenticate", Special::Dropped),
-    (b"proxy-authorization", Special::Dropped),
-    (b"proxy-authentication-info", Special::Dropped),
-    // CGI servers make the environment variable HTTP_PROXY of it, which clients believe.
-    (b"proxy", Special::Dropped),
-];
 
 const PROTECTED: [&str; 12] = [
     "authorization",
@@ -104,6 +115,32 @@ mod tests {
         assert_eq!(special(b"tRANSFER-Encoding"), Some(Special::TransferEncoding));
         assert!(is_protected(b"X-ForWarded-Anything") && is_protected(b"CONTENT-TYPE"));
         assert!(is_forbidden_trailer(b"If-Match") && is_forbidden_trailer(b"HOST"));
+    }
+
+    #[test]
+    fn every_special_name_is_found() {
+        let names = [
+            ("te", Special::Te),
+            ("host", Special::Host),
+            ("proxy", Special::Dropped),
+            ("expect", Special::Expect),
+            ("upgrade", Special::Upgrade),
+            ("connection", Special::Connection),
+            ("keep-alive", Special::KeepAlive),
+            ("content-length", Special::ContentLength),
+            ("http2-settings", Special::Dropped),
+            ("proxy-connection", Special::Dropped),
+            ("transfer-encoding", Special::TransferEncoding),
+            ("proxy-authenticate", Special::Dropped),
+            ("proxy-authorization", Special::Dropped),
+            ("proxy-authentication-info", Special::Dropped),
+        ];
+        for (name, expected) in names {
+            assert_eq!(special(name.as_bytes()), Some(expected), "{name}");
+            assert_eq!(special(name.to_uppercase().as_bytes()), Some(expected), "{name} in capitals");
+            let other = format!("{}~", &name[..name.len() - 1]);
+            assert_eq!(special(other.as_bytes()), None, "{other} has its length and first letter");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ fn write(raw: &[u8], slash: EscapedSlash, out: &mut Vec<u8>) -> Result<(), HttpF
     let (path, query) = raw.split_at(path_end);
     match path {
         [] => out.push(b'/'),
+        [b'/', ..] if is_normal(path) => out.extend_from_slice(path),
         [b'/', segments @ ..] => write_path(segments, slash, out)?,
         _ => return Err(HttpFault::BadTarget),
     }
@@ -27,6 +28,16 @@ fn write(raw: &[u8], slash: EscapedSlash, out: &mut Vec<u8>) -> Result<(), HttpF
     }
     out.extend_from_slice(query);
     Ok(())
+}
+
+/// True for most paths: plain bytes alone, and no segment that is empty or begins with a dot. Others may be normal too.
+fn is_normal(path: &[u8]) -> bool {
+    let mut before = 0;
+    path.iter().all(|byte| {
+        let is_doubtful = before == b'/' && matches!(byte, b'/' | b'.');
+        before = *byte;
+        PLAIN_BYTES[usize::from(*byte)] && !is_doubtful
+    })
 }
 
 /// Writes segment after segment, each with its slash before it, and takes back what a dot segment takes back.
@@ -100,6 +111,22 @@ fn unescape(digits: [u8; 2]) -> Option<u8> {
 fn push_escaped(byte: u8, out: &mut Vec<u8>) {
     let digit = |value: u8| b"0123456789ABCDEF"[usize::from(value)];
     out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+}
+
+/// Bytes that stand in a normal form as they came, whatever is around them.
+const PLAIN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        table[byte as usize] = !needs_care(byte);
+        byte += 1;
+    }
+    table
+};
+
+/// Visible bytes that are refused, unescaped or escaped in a path.
+const fn needs_care(byte: u8) -> bool {
+    matches!(byte, b'%' | b'#' | b'\\' | b'"' | b'<' | b'>' | b'[' | b']' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use crate::http::Method;
 pub fn request(head: &HttpHead, keep_alive: bool, out: &mut Vec<u8>) {
     debug_assert!(head.status() == 0 && !head.method_text().is_empty(), "this is a request");
     debug_assert!(head.body != BodyLength::UntilClose, "no request ends with its connection");
-    out.reserve(head.text_bytes() + ROOM_PER_FIELD * (head.fields_len() + OWN_FIELDS));
+    out.reserve(head.text_bytes() + OWN_BYTES);
     let target = if head.method() == Method::Connect { head.authority() } else { head.path_and_query() };
     put(out, &[head.method_text(), b" ", target, b" HTTP/1.1\r\nHost: ", head.authority(), b"\r\n"]);
-    put_fields(head, out);
+    head.append_lines(out);
     match head.body {
         BodyLength::None => {}
         BodyLength::Exact(length) => put_length(length, out),
@@ -31,10 +31,10 @@ pub fn request(head: &HttpHead, keep_alive: bool, out: &mut Vec<u8>) {
 /// said if it is kept). A body that then ends with the connection says `close`, whatever `keep_alive` is.
 pub fn response(head: &HttpHead, keep_alive: bool, to_http10: bool, out: &mut Vec<u8>) {
     debug_assert!((100..=599).contains(&head.status()), "this is a response");
-    out.reserve(head.text_bytes() + ROOM_PER_FIELD * (head.fields_len() + OWN_FIELDS));
+    out.reserve(head.text_bytes() + OWN_BYTES);
     let status = [head.status() / 100, head.status() / 10 % 10, head.status() % 10];
     put(out, &[b"HTTP/1.1 ", &status.map(|digit| b'0' + digit as u8), b" ", head.reason(), b"\r\n"]);
-    put_fields(head, out);
+    head.append_lines(out);
     let is_interim = head.status() < 200;
     let has_end = is_interim || put_response_length(head, to_http10, out);
     let keeps = keep_alive && has_end;
@@ -59,7 +59,7 @@ pub const CHUNK_END: &[u8] = b"\r\n";
 pub fn last_chunk(trailers: Option<&HttpHead>, out: &mut Vec<u8>) {
     put(out, &[b"0\r\n"]);
     if let Some(trailers) = trailers {
-        put_fields(trailers, out);
+        trailers.append_lines(out);
     }
     put(out, &[b"\r\n"]);
 }
@@ -92,12 +92,6 @@ fn put_connection(head: &HttpHead, close: bool, say_keep_alive: bool, out: &mut 
     }
 }
 
-fn put_fields(head: &HttpHead, out: &mut Vec<u8>) {
-    for (name, value) in head.fields() {
-        put(out, &[name, b": ", value, b"\r\n"]);
-    }
-}
-
 fn put_length(length: u64, out: &mut Vec<u8>) {
     let mut digits = [0; LENGTH_DIGITS_MAX];
     let mut start = LENGTH_DIGITS_MAX;
@@ -122,8 +116,6 @@ fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
 const CHUNKED: &[u8] = b"Transfer-Encoding: chunked\r\n";
 /// Digits of the largest number of 64 bits.
 const LENGTH_DIGITS_MAX: usize = 20;
-/// What stands around a name and a value.
-const ROOM_PER_FIELD: usize = 4;
-/// Room, in fields, for what is written beside the fields: lines of some 30 bytes.
-const OWN_FIELDS: usize = 40;
+/// Room for what is written beside the text of a head: a few lines of some 30 bytes.
+const OWN_BYTES: usize = 160;
 const NO_CONTENT: u16 = 204;

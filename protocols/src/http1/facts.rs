@@ -31,14 +31,13 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// Reads all of them, or finds the first fault.
-    pub(super) fn of(fields: &[Header<'a>]) -> Result<Facts<'a>, HttpFault> {
-        let mut facts = Facts::default();
+    pub(super) fn read_all(&mut self, fields: &[Header<'a>]) -> Result<(), HttpFault> {
         for field in fields {
             if let Some(special) = names::special(field.name.as_bytes()) {
-                facts.read(special, field.value)?;
+                self.read(special, field.value)?;
             }
         }
-        Ok(facts)
+        Ok(())
     }
 
     /// True when no field removes this one, and it is none that becomes a value.

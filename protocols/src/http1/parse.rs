@@ -89,14 +89,15 @@ fn decode_request(bytes: &[u8], limits: &HttpLimits, head: &mut HttpHead) -> Res
     whole(parsed.parse_with_uninit_headers(bytes, &mut room[..limits.fields()]))?;
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else { return Err(HttpFault::BadTarget) };
     let version = version(parsed.version)?;
-    let facts = Facts::of(parsed.headers)?;
+    let mut facts = Facts::default();
+    facts.read_all(parsed.headers)?;
     head.write_method(method.as_bytes());
     write_target(target.as_bytes(), version, &facts, limits, head)?;
     facts.tell(version, head);
     head.body = request_body(&facts, head.method(), version, limits)?;
     facts.tell_of_request(head)?;
     for field in &*parsed.headers {
-        keep_request_field(field, &facts, limits, head)?;
+        keep_request_field(field, bytes, (&facts, limits), head)?;
     }
     Ok(())
 }
@@ -113,7 +114,8 @@ fn decode_response(
     whole(httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, room))?;
     let status = parsed.code.ok_or(HttpFault::BadStatus)?;
     let version = version(parsed.version)?;
-    let facts = Facts::of(parsed.headers)?;
+    let mut facts = Facts::default();
+    facts.read_all(parsed.headers)?;
     head.write_status(status, parsed.reason.unwrap_or_default().as_bytes());
     facts.tell(version, head);
     head.body = response_body(&facts, status, method, version, limits)?;
@@ -121,7 +123,7 @@ fn decode_response(
     let may_say_a_length = may_have_body(status) && (method == Method::Head || status == NOT_MODIFIED);
     head.declared_length = facts.length.filter(|_| may_say_a_length);
     for field in parsed.headers.iter().filter(|field| facts.forwards(field.name.as_bytes())) {
-        head.push_field(field.name.as_bytes(), field.value);
+        head.push_line(line_of(field, bytes), field.name.as_bytes(), field.value);
     }
     Ok(())
 }
@@ -276,8 +278,8 @@ fn declared_body(
 
 fn keep_request_field(
     field: &Header<'_>,
-    facts: &Facts<'_>,
-    limits: &HttpLimits,
+    bytes: &[u8],
+    (facts, limits): (&Facts<'_>, &HttpLimits),
     head: &mut HttpHead,
 ) -> Result<(), HttpFault> {
     let name = field.name.as_bytes();
@@ -286,9 +288,16 @@ fn keep_request_field(
         return if refuses { Err(HttpFault::UnderscoreInName) } else { Ok(()) };
     }
     if facts.forwards(name) {
-        head.push_field(name, field.value);
+        head.push_line(line_of(field, bytes), name, field.value);
     }
     Ok(())
+}
+
+/// As many bytes from the field's name on as its line takes when it is written by us.
+fn line_of<'a>(field: &Header<'_>, bytes: &'a [u8]) -> &'a [u8] {
+    let start = (field.name.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize);
+    let behind = bytes.get(start..).unwrap_or_default();
+    behind.get(..HttpHead::line_bytes(field.name.len(), field.value.len())).unwrap_or_default()
 }
 
 const SCHEMES: [&[u8]; 2] = [b"http://", b"https://"];

@@ -51,8 +51,9 @@ impl Scan {
         if self.lines == 0 && section != Section::Trailers && !self.may_begin(bytes, section)? {
             return Ok(None);
         }
+        let fields_max = limits.fields() as u32;
         while let Some(line_end) = self.next_line_end(bytes, limits, section)? {
-            if self.end_line(&bytes[self.line_start as usize..line_end], limits, section)? {
+            if self.end_line(&bytes[self.line_start as usize..line_end], fields_max, section)? {
                 return Ok(Some(self.start as usize..line_end));
             }
             self.lines += 1;
@@ -92,17 +93,7 @@ impl Scan {
         limits: &HttpLimits,
         section: Section,
     ) -> Result<Option<usize>, HttpFault> {
-        let head_end = self.start as usize + (limits.head_bytes_max as usize).min(SECTION_BYTES_CEILING);
-        let (end, fault) = if self.lines == 0 && section != Section::Trailers {
-            let line_end = self.line_start as usize + limits.line_bytes_max as usize + EMPTY_LINE_BYTES;
-            if line_end <= head_end {
-                (line_end, HttpFault::LineTooLong)
-            } else {
-                (head_end, HttpFault::HeadTooLarge)
-            }
-        } else {
-            (head_end, HttpFault::HeadTooLarge)
-        };
+        let (end, fault) = self.line_end_max(limits, section);
         let searched = self.searched as usize;
         let window = bytes.get(searched..end.min(bytes.len())).unwrap_or_default();
         let found = memchr::memchr(b'\n', window).map(|at| at + 1);
@@ -116,8 +107,21 @@ impl Scan {
         }
     }
 
+    /// Where the next line must have ended, and what it is if it has not.
+    fn line_end_max(&self, limits: &HttpLimits, section: Section) -> (usize, HttpFault) {
+        let head_end = self.start as usize + (limits.head_bytes_max as usize).min(SECTION_BYTES_CEILING);
+        if self.lines > 0 || section == Section::Trailers {
+            return (head_end, HttpFault::HeadTooLarge);
+        }
+        let line_end = self.line_start as usize + limits.line_bytes_max as usize + EMPTY_LINE_BYTES;
+        match line_end <= head_end {
+            true => (line_end, HttpFault::LineTooLong),
+            false => (head_end, HttpFault::HeadTooLarge),
+        }
+    }
+
     /// Judges a whole line, its end included; true when it is the empty one that ends the section.
-    fn end_line(&self, line: &[u8], limits: &HttpLimits, section: Section) -> Result<bool, HttpFault> {
+    fn end_line(&self, line: &[u8], fields_max: u32, section: Section) -> Result<bool, HttpFault> {
         let [text @ .., b'\r', b'\n'] = line else { return Err(HttpFault::BareLf) };
         let is_first = self.lines == 0 && section != Section::Trailers;
         match (text.first(), section) {
@@ -126,10 +130,8 @@ impl Scan {
             (None, _) => Ok(true),
             // RFC 9112 sections 2.2 and 5.2.
             (Some(b' ' | b'\t'), _) => Err(HttpFault::FoldedField),
-            (Some(_), Section::Trailers) if self.lines as usize >= limits.fields() => {
-                Err(HttpFault::TooManyFields)
-            }
-            (Some(_), _) if self.lines as usize > limits.fields() => Err(HttpFault::TooManyFields),
+            (Some(_), Section::Trailers) if self.lines >= fields_max => Err(HttpFault::TooManyFields),
+            (Some(_), _) if self.lines > fields_max => Err(HttpFault::TooManyFields),
             _ => Ok(false),
         }
     }
@@ -137,24 +139,36 @@ impl Scan {
 
 /// RFC 9112 section 3: three words with one space between each.
 fn check_request_line(line: &[u8]) -> Result<(), HttpFault> {
-    let mut words = line.split(|byte| *byte == b' ');
-    let method = words.next().unwrap_or_default();
-    let (target, version) = (words.next(), words.next());
+    let (method, rest) = split_word(line);
+    let (target, version) = split_word(rest.unwrap_or_default());
     if !token::is_token(method) {
         return Err(HttpFault::BadMethod);
     }
-    if target.is_none_or(<[u8]>::is_empty) || words.next().is_some() {
+    let version = version.unwrap_or_default();
+    if target.is_empty() || version.contains(&b' ') {
         return Err(HttpFault::BadTarget);
     }
-    check_version(version.unwrap_or_default())
+    check_version(version)
+}
+
+/// What stands before the first space, and what behind it. Words are short.
+fn split_word(line: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match line.iter().position(|byte| *byte == b' ') {
+        Some(at) => (&line[..at], Some(&line[at + 1..])),
+        None => (line, None),
+    }
 }
 
 /// RFC 9112 section 4: a version, three digits, and what anybody likes. The space before an empty reason is often left out.
 fn check_status_line(line: &[u8]) -> Result<(), HttpFault> {
-    let mut words = line.splitn(3, |byte| *byte == b' ');
-    check_version(words.next().unwrap_or_default())?;
-    match words.next() {
-        Some([b'1'..=b'5', tens, ones]) if tens.is_ascii_digit() && ones.is_ascii_digit() => Ok(()),
+    let (version, rest) = split_word(line);
+    check_version(version)?;
+    match rest {
+        Some([b'1'..=b'5', tens, ones] | [b'1'..=b'5', tens, ones, b' ', ..])
+            if tens.is_ascii_digit() && ones.is_ascii_digit() =>
+        {
+            Ok(())
+        }
         _ => Err(HttpFault::BadStatus),
     }
 }

@@ -30,6 +30,8 @@ const PRESSURE_PAUSE_MS: u64 = 100;
 const HEAVY_BYTES: usize = 64 << 10;
 /// Ranges given to one gathering write.
 const WRITE_SLICES: usize = 64;
+/// Most writes of more than one range are of a head and its body.
+const WRITE_SLICES_FEW: usize = 4;
 
 /// A connection. What exists only under load is in one box.
 pub(crate) struct Core<A: Application> {
@@ -750,19 +752,20 @@ fn write(
     output: &OutputQueue,
     sink: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
 ) -> (usize, io::Result<usize>) {
-    match output.only() {
-        Some(piece) => (piece.len(), sink(&[IoSlice::new(piece)])),
-        None => write_many(output, sink),
+    match (output.only(), output.len()) {
+        (Some(piece), _) => (piece.len(), sink(&[IoSlice::new(piece)])),
+        (None, ..=WRITE_SLICES_FEW) => write_up_to::<WRITE_SLICES_FEW>(output, sink),
+        (None, _) => write_up_to::<WRITE_SLICES>(output, sink),
     }
 }
 
-/// Kept apart, since room for many ranges is sixteen cache lines that a single one need not touch.
+/// Kept apart, since room for many ranges is sixteen cache lines that few ones need not touch.
 #[inline(never)]
-fn write_many(
+fn write_up_to<const SLICES: usize>(
     output: &OutputQueue,
     sink: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
 ) -> (usize, io::Result<usize>) {
-    let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+    let mut slices = [IoSlice::new(&[]); SLICES];
     let filled = output.slices(&mut slices);
     let asked = slices[..filled].iter().map(|slice| slice.len()).sum();
     (asked, sink(&slices[..filled]))

@@ -47,12 +47,7 @@ impl HttpDownstream {
                 break;
             }
         }
-        let read = before - incoming.len();
-        context.local.shard().add(Count::DownstreamReadBytes, read as u64);
-        if let Some(exchange) = self.exchange() {
-            exchange.bytes_in += read as u64;
-            exchange.request_window.1 += read as u64;
-        }
+        context.local.shard().add(Count::DownstreamReadBytes, (before - incoming.len()) as u64);
     }
 
     /// False if nothing more can be done with these bytes.
@@ -70,7 +65,7 @@ impl HttpDownstream {
                 load.head = Default::default();
                 let began = load.head_began.take().unwrap_or(context.now);
                 incoming.consume(consumed);
-                self.on_request(message, began, incoming, context)
+                self.on_request(message, (began, consumed), incoming, context)
             }
             Ok(HeadStep::Need(needed)) => {
                 context.local.keep_message(message);
@@ -122,7 +117,7 @@ impl HttpDownstream {
     fn on_request<A: Proxy>(
         &mut self,
         mut message: Box<Message>,
-        began: Time,
+        (began, head_bytes): (Time, usize),
         incoming: &mut Incoming<'_>,
         context: &mut Context<'_, A>,
     ) -> bool {
@@ -131,10 +126,10 @@ impl HttpDownstream {
         context.set_in_flight(1);
         context.set_state(State::Active as u8);
         let mut exchange = HttpExchange::of(&message.head, began, context.now);
-        exchange.bytes_in = message.head.text_bytes() as u64;
         exchange.line = self.line_of(&message.head, context);
-        let load = self.load(context);
+        let (load, behind) = (self.load(context), incoming.len());
         let refused = exchange.body_of(incoming, &mut message, (&mut load.trailers, context)).err();
+        exchange.note_read(head_bytes + behind - incoming.len());
         let asks = message.head.expects_continue;
         message.head.expects_continue = false;
         exchange.needs_continue =
@@ -305,7 +300,10 @@ impl HttpDownstream {
             self.pause(PAUSED_BY_CREDIT, context);
             return false;
         };
-        match take_part(&mut exchange.body, incoming, &limits, trailers) {
+        let before = incoming.len();
+        let part = take_part(&mut exchange.body, incoming, &limits, trailers);
+        exchange.note_read(before - incoming.len());
+        match part {
             Ok(Part::Need(needed)) => {
                 context.need(needed);
                 return false;
@@ -445,6 +443,12 @@ impl HttpExchange {
             bytes_out: 0,
             line: None,
         }
+    }
+
+    /// So many bytes of the request were taken.
+    fn note_read(&mut self, bytes: usize) {
+        self.bytes_in += bytes as u64;
+        self.request_window.1 += bytes as u64;
     }
 
     /// Takes what of the body came with the head.
