@@ -1,8 +1,9 @@
 //! What is asked of the allocator, so that memory that was given back is not kept from the system. Called at the start and
 //! once in a while, never on the data path: the allocator is locked meanwhile.
 
-/// Blocks from this size on are mapped by themselves and unmapped when they are freed, in bytes. Chunks that are read into
-/// are above it: in the heap, each of a burst would lie between small blocks that stay, and be a hole afterwards.
+/// Blocks from this size on for which the heap has no room are mapped by themselves and unmapped when they are freed, in
+/// bytes. Chunks that are read into are above it: if the heap grew for each of a burst, they would lie between small blocks
+/// that stay, and be holes afterwards.
 #[cfg(target_env = "gnu")]
 const MAPPED_BYTES_MIN: i32 = 32 << 10;
 /// Blocks that are mapped by themselves at a time; the heap has the others. Linux allows a process some 65,000 mappings,
