@@ -11,10 +11,14 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 
 use crossbeam::utils::CachePadded;
+use smallvec::{SmallVec, smallvec};
 
 use crate::options::{Dispatch, Mode, Options, Rebalance};
 use crate::stats::Counter;
 use crate::sys::cpu::ThreadClock;
+
+/// One value for each home, or each worker: looking ten times a second allocates nothing on up to 16 cores.
+type PerHome<T> = SmallVec<[T; 16]>;
 
 /// How long homes are watched before they are compared, in microseconds.
 const WINDOW_US: u64 = 100_000;
@@ -215,7 +219,7 @@ impl Balance {
         let homes = self.homes.len();
         let used = self.workers.iter().map(|worker| worker.used(homes)).collect();
         let (elapsed_us, loads) = meter.read(now_us, used, homes);
-        let watched: Vec<_> = self.homes.iter().map(|home| home.watched.load(Relaxed)).collect();
+        let watched: PerHome<_> = self.homes.iter().map(|home| home.watched.load(Relaxed)).collect();
         let orders = judge.look(elapsed_us, loads, &watched);
         for (home, (order, budget)) in self.homes.iter().zip(orders) {
             home.watched.store(0, Relaxed);
@@ -238,25 +242,25 @@ struct Load {
 #[derive(Default)]
 struct Meter {
     now_us: u64,
-    before: Vec<Used>,
+    before: PerHome<Used>,
 }
 
 /// What a worker has used since the start.
 #[derive(Clone, Default)]
 struct Used {
     us: u64,
-    turns: Vec<u64>,
+    turns: PerHome<u64>,
 }
 
 impl Meter {
     /// How long it was since the last look, and how busy each home was meanwhile.
-    fn read(&mut self, now_us: u64, used: Vec<Used>, homes: usize) -> (u64, Vec<Load>) {
+    fn read(&mut self, now_us: u64, used: PerHome<Used>, homes: usize) -> (u64, PerHome<Load>) {
         let elapsed_us = now_us.saturating_sub(std::mem::replace(&mut self.now_us, now_us)).max(1);
-        let mut loads = vec![Load::default(); homes];
-        self.before.resize(used.len(), Used { us: 0, turns: vec![0; homes] });
+        let mut loads: PerHome<_> = smallvec![Load::default(); homes];
+        self.before.resize(used.len(), Used { us: 0, turns: smallvec![0; homes] });
         for (now, before) in used.iter().zip(&self.before) {
             let turns = now.turns.iter().zip(&before.turns).map(|(now, before)| now.wrapping_sub(*before));
-            let turns: Vec<_> = turns.collect();
+            let turns: PerHome<_> = turns.collect();
             let all = turns.iter().sum::<u64>().max(1);
             // The clock of a thread that has ended stands at nothing.
             let us = now.us.saturating_sub(before.us);
@@ -281,17 +285,17 @@ struct Judge {
     phase: Phase,
     epoch: u8,
     /// How busy each home was in the window before; nothing if that is not known.
-    before: Option<Vec<Load>>,
+    before: Option<PerHome<Load>>,
     window: u64,
     /// The window in which a home last got connections.
-    received: Vec<Option<u64>>,
+    received: PerHome<Option<u64>>,
     rest_until: u64,
     penalty_windows: u64,
 }
 
 enum Phase {
     Calm,
-    Watching(Vec<Pair>),
+    Watching(PerHome<Pair>),
     Moving,
     Settling,
 }
@@ -324,7 +328,7 @@ impl Judge {
             epoch: 0,
             before: None,
             window: 0,
-            received: vec![None; homes],
+            received: smallvec![None; homes],
             rest_until: 0,
             penalty_windows: 1,
         }
@@ -332,9 +336,9 @@ impl Judge {
 
     /// Ends a window of `elapsed_us`: `loads` is how busy homes were, `watched` the turns of those that were
     /// watched. Says what holds for each home in the next one, with the turns that may leave it.
-    fn look(&mut self, elapsed_us: u64, loads: Vec<Load>, watched: &[u64]) -> Vec<(Order, i64)> {
+    fn look(&mut self, elapsed_us: u64, loads: PerHome<Load>, watched: &[u64]) -> PerHome<(Order, i64)> {
         self.window += 1;
-        let mut orders = vec![(Order::Stay, 0); loads.len()];
+        let mut orders: PerHome<_> = smallvec![(Order::Stay, 0); loads.len()];
         if elapsed_us > STALE_US {
             (self.phase, self.before) = (Phase::Calm, None);
             return orders;
@@ -354,11 +358,12 @@ impl Judge {
         let Some(before) = self.before.as_ref().filter(|_| self.window >= self.rest_until) else {
             return Phase::Calm;
         };
-        let mut homes: Vec<_> = (0..loads.len()).collect();
+        let mut homes: PerHome<_> = (0..loads.len()).collect();
         homes.sort_by_key(|home| loads[*home].busy);
         let pairs = homes.iter().rev().zip(&homes).take(homes.len() / 2);
         let pairs = pairs.map(|(from, to)| Pair { from: *from, to: *to });
-        let pairs: Vec<_> = pairs.filter(|pair| pair.is_uneven(loads) && pair.is_uneven(before)).collect();
+        let pairs: PerHome<_> =
+            pairs.filter(|pair| pair.is_uneven(loads) && pair.is_uneven(before)).collect();
         if pairs.is_empty() || self.regrets(&pairs) {
             return Phase::Calm;
         }
@@ -421,8 +426,8 @@ mod tests {
         }
 
         /// One window of `loads` hundredths of a core each, with so many turns of clients at every home.
-        fn window(&mut self, loads: &[u64], watched: u64) -> Vec<(Order, i64)> {
-            let loads: Vec<_> = loads.iter().map(|load| busy(*load, *load)).collect();
+        fn window(&mut self, loads: &[u64], watched: u64) -> PerHome<(Order, i64)> {
+            let loads: PerHome<_> = loads.iter().map(|load| busy(*load, *load)).collect();
             let watched = vec![watched; loads.len()];
             self.judge.look(WINDOW_US, loads, &watched)
         }
@@ -486,7 +491,7 @@ mod tests {
         let mut world = World::new(2);
         for _ in 0..100 {
             assert!(world.moves(&[90, 0], 2).is_empty());
-            let orders = world.judge.look(STALE_US + 1, vec![busy(90, 90), busy(0, 0)], &[1_000, 0]);
+            let orders = world.judge.look(STALE_US + 1, smallvec![busy(90, 90), busy(0, 0)], &[1_000, 0]);
             assert!(orders.iter().all(|(order, _)| *order == Order::Stay));
         }
     }
@@ -494,19 +499,19 @@ mod tests {
     #[test]
     fn time_counts_for_the_home_whoever_used_it() {
         let mut meter = Meter::default();
-        let used = |us, turns: [u64; 2]| Used { us, turns: turns.to_vec() };
+        let used = |us, turns: [u64; 2]| Used { us, turns: PerHome::from_slice(&turns) };
         let mut read = |now_us, used| {
             let (elapsed_us, loads) = meter.read(now_us, used, 2);
             (elapsed_us, [loads[0].busy, loads[1].busy], [loads[0].turns, loads[1].turns])
         };
-        let began = vec![used(50, [5, 0]), used(10, [0, 2])];
+        let began = smallvec![used(50, [5, 0]), used(10, [0, 2])];
         assert_eq!(read(100, began), (100, [500, 100], [5, 2]));
         // The second worker stole a half of what it ran.
-        let stolen = vec![used(130, [9, 0]), used(50, [3, 5])];
+        let stolen: PerHome<_> = smallvec![used(130, [9, 0]), used(50, [3, 5])];
         assert_eq!(read(200, stolen.clone()), (100, [1_000, 200], [7, 3]));
         assert_eq!(read(200, stolen), (1, [0, 0], [0, 0]));
         // Time without a turn is nobody's.
-        assert_eq!(read(300, vec![used(190, [9, 0]), used(0, [3, 5])]), (100, [0, 0], [0, 0]));
+        assert_eq!(read(300, smallvec![used(190, [9, 0]), used(0, [3, 5])]), (100, [0, 0], [0, 0]));
     }
 
     #[test]
