@@ -48,9 +48,9 @@ pub struct ChurnReport {
     pub fresh_bytes: u64,
     /// With the first connections open.
     pub peak_bytes: u64,
-    /// At 0 connections after the first ones.
+    /// At 0 connections after the first ones, as soon as the gateway does nothing more.
     pub first_bytes: u64,
-    /// At 0 connections after all, at once.
+    /// At 0 connections after all, as soon as the gateway does nothing more.
     pub last_bytes: u64,
     /// At 0 connections after all, once it had time to give back.
     pub rested_bytes: u64,
@@ -76,11 +76,12 @@ pub fn churn(options: &ChurnOptions, running: &Running) -> Result<ChurnReport, T
         memory::wait_for_descriptors(pid, descriptors)?;
         done += count;
         if first.is_none() {
-            first = Some(host::memory_of_tree(pid)?.anonymous_bytes);
+            first = Some(memory::settled(pid)?.anonymous_bytes);
         }
     }
     let cpu_ns = host::cpu_of_tree(pid)?.ns - cpu_before;
-    let last = host::memory_of_tree(pid)?.anonymous_bytes;
+    // As the fresh process and the one after the first: at once, it would depend on where it is in its second.
+    let last = memory::settled(pid)?.anonymous_bytes;
     // M5: at most the fresh process plus a quarter of what it grew by.
     let goal = fresh.anonymous_bytes + peak.saturating_sub(fresh.anonymous_bytes) / 4;
     let (rested, rested_seconds) = rest(pid, goal, options.rest)?;

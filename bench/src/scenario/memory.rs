@@ -85,8 +85,9 @@ pub fn idle(options: &IdleOptions) -> Result<IdleReport, Trouble> {
     let mut fleet = fleet(options.to, options.connections, &options.shape)?;
     fleet.connect()?;
     once_each(&mut fleet, options.grace)?;
+    let settled = settled(options.pid)?;
     let (idle, polls) = match options.polled {
-        None => (settled(options.pid)?, 0),
+        None => (settled, 0),
         Some((admin, duration)) => while_polled(options.pid, admin, duration)?,
     };
     let kernel_idle = host::kernel_memory()?;
