@@ -93,7 +93,8 @@ fn a_deadline_that_passes_is_timeout_and_the_late_answer_is_dropped() {
         });
         client.echo(b"its own answer");
         assert_eq!(gateway.failures("timeout"), 3.0);
-        assert_eq!(upstream.state().connections(), 1, "a deadline does not cost the connection");
+        // Workers have connections of their own, so where any of them runs the client there may be a second one.
+        assert_eq!(gateway.metric("connections_closed_total", ""), 0.0, "a deadline costs no connection");
     });
 }
 
