@@ -188,11 +188,20 @@ fn row_21_nothing_is_read_behind_an_upgrade_that_the_gateway_refuses_itself() {
 
 #[test]
 fn row_22_connect_is_refused_and_what_comes_behind_it_reaches_nobody() {
-    let (mut world, client, server) = asked_world(23);
-    world.send(client, b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n\x16\x03\x01");
-    let answers = world.https(client);
-    assert_eq!(answers[0].status(), 405);
-    assert_eq!((world.take(server).len(), world.failures(Failure::MethodRefused)), (0, 1));
+    for (seed, behind) in
+        [(23, &b"\x16\x03\x01"[..]), (24, b"DELETE /inside HTTP/1.1\r\nHost: a.example\r\n\r\n"), (25, b"")]
+    {
+        let (mut world, client, server) = asked_world(seed);
+        let connect = b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
+        world.send(client, &[&connect[..], behind].concat());
+        let answers = world.https(client);
+        assert_eq!(
+            (answers.len(), answers[0].status(), answers[0].field("connection")),
+            (1, 405, Some("close"))
+        );
+        world.send(client, b"DELETE /later HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        assert_eq!((world.take(server).len(), world.failures(Failure::MethodRefused)), (0, 1));
+    }
 }
 
 #[test]

@@ -248,8 +248,9 @@ fn a_warm_gateway_allocates_nothing_for_requests_and_their_answers() {
             drop(world.take(client));
         }
         // What the gateway answers by itself.
-        world.send(client, b"CONNECT a.example:80 HTTP/1.1\r\nHost: a.example:80\r\n\r\n");
-        assert_eq!(world.http(client).status(), 405);
+        world
+            .send(client, b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        assert_eq!(world.http(client).status(), 426);
     };
     (0..300).for_each(|_| round(&mut world));
     let before = counting::count();

@@ -423,7 +423,8 @@ impl HttpExchange {
             key: 0,
             method: head.method(),
             is_http10: head.version == bowline_protocols::http::HttpVersion::Http10,
-            keep_alive: head.keep_alive,
+            // What follows a CONNECT is meant for somebody else, so it is never read as a request.
+            keep_alive: head.keep_alive && head.method() != Method::Connect,
             body: BodyDecoder::new(head.body),
             request_ended: false,
             asks_upgrade: head.upgrade().is_some(),
