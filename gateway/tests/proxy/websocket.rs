@@ -188,7 +188,6 @@ fn who_has_said_goodbye_already_hears_no_other_on_that_way() {
     let close = close_of_server(1000);
     world.send(server, &close);
     world.drain(DRAIN_MS);
-    world.advance(DRAIN_MS - 100);
     assert_eq!(world.take(client), close);
     let answer = close_of_client(1000, [4, 3, 2, 1]);
     world.send(client, &answer);
@@ -197,6 +196,32 @@ fn who_has_said_goodbye_already_hears_no_other_on_that_way() {
     assert_eq!(world.take(server), answer);
     assert_eq!(world.reason(client), Some(CloseReason::PeerClosed), "the drain had no part in it");
     assert_eq!(world.total(Count::WebsocketClosesSent), 0);
+}
+
+/// A drain whose server has ended its way already, with its own close frame or without a word, does not wait for the deadline.
+fn a_drain_that_comes_after_the_server(seed: u64, says: &[u8], leaves: bool) {
+    let (mut world, client, server) = opened(seed);
+    world.send(server, says);
+    if leaves {
+        world.end(server);
+    }
+    world.drain(DRAIN_MS);
+    world.advance(DRAIN_MS / 2 + ANSWER_MS + 2 * TICK_MS);
+    assert_eq!(world.take(client), says, "nothing comes behind the end of that way");
+    assert_eq!(status_of_client(&world.take(server)), Some(GOING_AWAY));
+    world.advance(ANSWER_MS + 2 * TICK_MS);
+    assert_eq!(
+        (world.reason(client), world.reason(server)),
+        (Some(CloseReason::Drain), Some(CloseReason::Drain))
+    );
+    assert_eq!((world.held(0), world.total(Count::WebsocketClosesSent)), ((0, 0), 1));
+}
+
+#[test]
+fn a_server_that_has_ended_its_way_hears_the_gateway_long_before_the_deadline() {
+    a_drain_that_comes_after_the_server(31, &close_of_server(1000), false);
+    a_drain_that_comes_after_the_server(32, &close_of_server(1000), true);
+    a_drain_that_comes_after_the_server(33, b"", true);
 }
 
 #[test]

@@ -107,11 +107,33 @@ impl Tunnel {
         }
     }
 
-    /// Puts the close frame where it may stand; nowhere behind the end or another close frame.
+    /// Puts the close frame where it may stand. Behind the end or another close frame none may, nor is one needed: the
+    /// other side hears of the end all the same.
     pub(super) fn say_goodbye<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.frames != Some(Frames::Between) || self.partner_ended || self.closed {
+        if self.closed || self.has_said_goodbye() {
             return;
         }
+        match self.frames {
+            Some(Frames::Closed) => {}
+            Some(_) if self.partner_ended => {}
+            Some(Frames::Between) => self.write_goodbye(context),
+            _ => return,
+        }
+        if self.closed {
+            return;
+        }
+        self.set_parting(Parting::Said);
+        context.set_state(State::Ending as u8);
+        if self.side == Side::Client {
+            self.tell(Mail::Farewell, context);
+            self.draining = true;
+            let due = context.now.after_ms(2 * ANSWER_MS);
+            self.must_end.bring_to(due);
+            self.arm(due, context);
+        }
+    }
+
+    fn write_goodbye<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let mask = (context.random() as u32).to_be_bytes();
         let (of_server, of_client) = (close_of_server(GOING_AWAY), close_of_client(GOING_AWAY, mask));
         let frame = match self.side {
@@ -125,15 +147,6 @@ impl Tunnel {
         context.local.count(Count::WebsocketClosesSent);
         self.unwritten_bytes += frame.len() as u32;
         self.frames = Some(Frames::Closed);
-        self.set_parting(Parting::Said);
-        context.set_state(State::Ending as u8);
-        if self.side == Side::Client {
-            self.tell(Mail::Farewell, context);
-            self.draining = true;
-            let due = context.now.after_ms(2 * ANSWER_MS);
-            self.must_end.bring_to(due);
-            self.arm(due, context);
-        }
     }
 
     /// What comes behind the goodbye is nobody's, but its sender must be able to go on to its own.
