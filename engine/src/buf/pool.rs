@@ -25,6 +25,8 @@ pub struct Pool(Arc<Shared>);
 
 struct Shared {
     free: [ArrayQueue<Block>; CLASSES.len()],
+    /// How few were free since the last [`Pool::trim`], roughly: so many were not needed.
+    fewest_free: [AtomicUsize; CLASSES.len()],
     ceiling_bytes: usize,
     charged_bytes: AtomicUsize,
     idle_bytes: AtomicUsize,
@@ -60,6 +62,7 @@ impl Pool {
     pub fn new(ceiling_bytes: usize) -> Pool {
         Pool(Arc::new(Shared {
             free: CLASSES.map(|capacity| ArrayQueue::new(CLASS_KEEP_BYTES / capacity)),
+            fewest_free: CLASSES.map(|_| AtomicUsize::new(usize::MAX)),
             ceiling_bytes,
             charged_bytes: AtomicUsize::new(0),
             idle_bytes: AtomicUsize::new(0),
@@ -77,13 +80,23 @@ impl Pool {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let kept = class.and_then(|class| self.0.free[class].pop());
+        let kept = class.and_then(|class| self.take_kept(class));
         if kept.is_some() {
             self.0.idle_bytes.fetch_sub(capacity, Ordering::Relaxed);
         }
         let block = kept.unwrap_or_else(|| Block::allocate(capacity));
         block.set_home(Arc::into_raw(Arc::clone(&self.0)).cast::<()>().cast_mut());
         Some(block)
+    }
+
+    fn take_kept(&self, class: usize) -> Option<Block> {
+        let free = &self.0.free[class];
+        let kept = free.pop();
+        let (left, fewest) = (free.len(), &self.0.fewest_free[class]);
+        if left < fewest.load(Ordering::Relaxed) {
+            fewest.store(left, Ordering::Relaxed);
+        }
+        kept
     }
 
     /// Takes a block home that nobody refers to any more.
@@ -121,10 +134,12 @@ impl Pool {
         }
     }
 
-    /// Frees half of what lies idle; called at intervals, so that a peak's memory goes back to the system.
+    /// Frees what has been idle since the last call; called at intervals, so that a peak's memory goes back to the system
+    /// and what a steady load needs stays.
     pub fn trim(&self) {
-        for free in &self.0.free {
-            for _ in 0..free.len().div_ceil(2) {
+        for (free, fewest) in self.0.free.iter().zip(&self.0.fewest_free) {
+            let unused = fewest.swap(usize::MAX, Ordering::Relaxed);
+            for _ in 0..unused.min(free.len()) {
                 let Some(block) = free.pop() else { break };
                 self.0.idle_bytes.fetch_sub(block.capacity(), Ordering::Relaxed);
                 block.free();
@@ -206,10 +221,23 @@ mod tests {
         let blocks: Vec<Block> = (0..100).map(|_| pool.take(64 * 1024).expect("fits")).collect();
         blocks.into_iter().for_each(Pool::give_back);
         assert_eq!(pool.stats().idle_bytes, CLASS_KEEP_BYTES);
+        pool.trim();
+        assert_eq!(pool.stats().idle_bytes, CLASS_KEEP_BYTES, "all of it was in use a moment ago");
+        pool.trim();
+        assert_eq!(pool.stats().idle_bytes, 0);
+    }
+
+    #[test]
+    fn keeps_what_is_used_again_and_again() {
+        let pool = Pool::new(1 << 30);
+        let blocks: Vec<Block> = (0..20).map(|_| pool.take(64 * 1024).expect("fits")).collect();
+        blocks.into_iter().for_each(Pool::give_back);
         for _ in 0..10 {
+            let blocks: Vec<Block> = (0..5).map(|_| pool.take(64 * 1024).expect("fits")).collect();
+            blocks.into_iter().for_each(Pool::give_back);
             pool.trim();
         }
-        assert_eq!(pool.stats().idle_bytes, 0);
+        assert_eq!(pool.stats().idle_bytes, 5 * 64 * 1024);
     }
 
     #[test]
