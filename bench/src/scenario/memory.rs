@@ -361,16 +361,19 @@ fn while_polled(pid: u32, admin: SocketAddr, duration: Duration) -> Result<(Memo
     }
 }
 
-/// The memory of a process once it has stopped working: two samples with the same memory and hardly any CPU between them.
+/// The memory of a process once it has stopped working: the same for longer than the second in which a gateway looks what it can
+/// give back, with hardly any CPU in between.
 pub(super) fn settled(pid: u32) -> Result<Memory, Trouble> {
     let sample = || Ok((host::memory_of_tree(pid)?, host::cpu_of_tree(pid)?.ns));
     let (mut memory, mut cpu_ns) = sample()?;
+    let mut still_for = 0;
     for _ in 0..SETTLE_STEPS_MAX {
         thread::sleep(SETTLE_STEP);
         let (memory_now, cpu_now_ns) = sample()?;
         let still = memory_now == memory && cpu_now_ns - cpu_ns < SETTLED_CPU_NS_MAX;
         (memory, cpu_ns) = (memory_now, cpu_now_ns);
-        if still {
+        still_for = if still { still_for + 1 } else { 0 };
+        if still_for == STILL_STEPS {
             return Ok(memory);
         }
     }
@@ -412,6 +415,7 @@ const EACH_MAX: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_secs(1);
 const SETTLE_STEP: Duration = Duration::from_millis(250);
 const SETTLE_STEPS_MAX: usize = 40;
+const STILL_STEPS: usize = 6;
 const SETTLED_CPU_NS_MAX: u64 = 5_000_000;
 
 #[cfg(test)]
