@@ -357,35 +357,44 @@ impl<M, B> Table<M, B> {
     /// Gives back the bodies of segments that were wholly free for ten seconds. Returns slots that got mail meanwhile:
     /// they are queued, and the caller puts them into a queue.
     pub(crate) fn trim(&self, now: Time) -> Vec<u32> {
-        let uses = lock(&self.free);
         let mut queued = Vec::new();
-        for (number, segment_use) in uses.iter().enumerate() {
-            let due = segment_use.taken_count == 0 && now.ms_since(segment_use.free_since) >= SEGMENT_IDLE_MS;
-            if due && !self.segments[number].bodies.load(Ordering::Acquire).is_null() {
-                self.trim_segment(number, &mut queued);
+        for (number, segment) in self.segments.iter().enumerate() {
+            if segment.bodies.load(Ordering::Acquire).is_null() {
+                continue;
             }
+            let bodies = self.take_idle_bodies(number, now, &mut queued);
+            // No lock is held any more: the system takes its time for a mapping.
+            free_bodies(bodies);
         }
         queued
     }
 
-    fn trim_segment(&self, number: usize, queued: &mut Vec<u32>) {
+    /// The bodies of a segment that was wholly free for so long; null if it was not, or if somebody looks at them.
+    fn take_idle_bodies(&self, number: usize, now: Time, queued: &mut Vec<u32>) -> *mut Body<B> {
+        let uses = lock(&self.free);
+        let is_due =
+            |idle: &SegmentUse| idle.taken_count == 0 && now.ms_since(idle.free_since) >= SEGMENT_IDLE_MS;
+        if !uses.get(number).is_some_and(is_due) {
+            return ptr::null_mut();
+        }
         let first = number * SEGMENT_SLOTS;
         let indexes =
             (first..first + SEGMENT_SLOTS).map(|index| u32::try_from(index).expect("slots are few"));
         let mut held: Vec<Held> = Vec::with_capacity(SEGMENT_SLOTS);
         held.extend(indexes.filter(|index| self.head(*index).word.claim()).map(|index| self.held(index)));
+        let mut bodies = ptr::null_mut();
         // Whoever looks at bodies is not waited for, since everybody else would wait too: the next look comes.
         if held.len() == SEGMENT_SLOTS
             && let Ok(_unused) = self.bodies_used.try_write()
         {
-            let bodies = self.segments[number].bodies.swap(ptr::null_mut(), Ordering::AcqRel);
-            free_bodies(bodies);
+            bodies = self.segments[number].bodies.swap(ptr::null_mut(), Ordering::AcqRel);
         }
         for held in held {
             if let Err(held) = self.release(held) {
                 queued.push(self.requeue(held, Causes::NONE));
             }
         }
+        bodies
     }
 }
 
