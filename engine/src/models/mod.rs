@@ -310,7 +310,7 @@ impl World {
         let home = shared.home();
         socket.with(|socket| socket.leave(home));
         shared.set_home(1 - home);
-        shared.set_disarmed(false);
+        shared.set_disarmed(true);
     }
 
     /// Leaves the epoll set, ends the generation, bounces, closes the descriptor (O7).

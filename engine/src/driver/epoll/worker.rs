@@ -303,7 +303,12 @@ fn has_surplus<A: Application>(hub: &Hub<A>, me: usize) -> bool {
 pub(crate) fn lead_only<A: Application>(hub: &Arc<Hub<A>>, mut lead: Lead<A>) {
     let queue = hub.handoff.as_ref().expect("the thread exists with this queue only");
     let counts = &hub.reactors[lead.number].counts;
+    let mut ebbs = hub.ebbs.load(Ordering::Relaxed);
     while !hub.ended.load(Ordering::Relaxed) {
+        let seen = hub.ebbs.load(Ordering::Relaxed);
+        if std::mem::replace(&mut ebbs, seen) != seen {
+            lead.ebb();
+        }
         let mut found = 0;
         let mut hand_off = |slot| {
             found += 1;
