@@ -225,6 +225,35 @@ fn a_server_that_has_ended_its_way_hears_the_gateway_long_before_the_deadline() 
 }
 
 #[test]
+fn a_server_that_ends_in_the_middle_of_a_frame_does_not_hold_the_drain_up() {
+    let (mut world, client, server) = opened(34);
+    let half = &frame(0x82, &[7; 100], false)[..50];
+    world.send(server, half);
+    world.drain(DRAIN_MS);
+    world.advance(DRAIN_MS / 2 + 2 * TICK_MS);
+    world.end(server);
+    world.advance(2 * ANSWER_MS + 4 * TICK_MS);
+    assert_eq!(world.take(client), half);
+    assert_eq!(
+        (world.reason(client), world.reason(server)),
+        (Some(CloseReason::Drain), Some(CloseReason::Drain))
+    );
+    assert_eq!(world.held(0), (0, 0));
+}
+
+#[test]
+fn a_server_whose_client_came_to_its_end_by_a_fault_hears_of_it_when_it_takes_what_it_has() {
+    let (mut world, client, server) = opened(35);
+    world.set_window(server, Some(0));
+    world.send(client, &frame(0x82, &[7; 100], true));
+    world.break_machine(client);
+    assert!(!world.is_closed(server), "nobody has told it");
+    world.set_window(server, None);
+    assert_eq!(world.reason(server), Some(CloseReason::PartnerGone));
+    assert_eq!(world.held(0), (0, 0));
+}
+
+#[test]
 fn a_client_that_only_leaves_does_not_leave_its_server_without_a_word() {
     for is_reset in [false, true] {
         let (mut world, client, server) = opened(9);

@@ -226,6 +226,8 @@ impl Tunnel {
             Mail::End => {
                 self.say_last_word(context);
                 self.partner_ended = true;
+                // Where the last frame will never be whole, no goodbye is waited for.
+                self.say_goodbye_if_asked(context);
                 context.shutdown_write();
                 self.arm_half_closed(context);
             }
@@ -235,6 +237,24 @@ impl Tunnel {
             Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to a tunnel; what it carries is given back by dropping it.
             _ => {}
+        }
+    }
+
+    /// Whether mail of `from` is for this tunnel: a connection of HTTP has others before it becomes one.
+    fn is_heard(&self, from: Address) -> bool {
+        from == Address::OUTSIDE || self.partner == Some(from)
+    }
+
+    /// The partner is not there any more, and did not say so.
+    fn on_bounced<A: Proxy>(&mut self, mail: &Mail, context: &mut Context<'_, A>) {
+        let is_gone = match mail {
+            Mail::Data { .. } | Mail::End | Mail::TunnelOpened | Mail::HttpResponse { .. } => true,
+            // Once both directions have ended it may be closed while this side still writes.
+            Mail::Credit { .. } | Mail::Farewell => !(self.ended && self.partner_ended),
+            _ => false,
+        };
+        if is_gone {
+            self.on_partner_gone(context);
         }
     }
 
@@ -400,12 +420,10 @@ impl<A: Proxy> Machine<A> for Tunnel {
             Input::Opened => self.on_opened(context),
             Input::Failed(error) => self.on_failed(error, context),
             Input::Bytes(incoming) => self.on_bytes(incoming, context),
-            Input::Mail { mail, .. } => self.on_mail(mail, context),
-            Input::Bounced {
-                mail: Mail::Data { .. } | Mail::End | Mail::TunnelOpened | Mail::HttpResponse { .. },
-                ..
-            } => self.on_partner_gone(context),
-            Input::Bounced { .. } => {}
+            Input::Mail { from, mail } if self.is_heard(from) => self.on_mail(mail, context),
+            Input::Bounced { to, mail } if self.is_heard(to) => self.on_bounced(&mail, context),
+            // Of somebody who had this connection before it was a tunnel, or of a server that was given up.
+            Input::Mail { .. } | Input::Bounced { .. } => {}
             Input::Deadline => self.on_deadline(context),
             Input::Flushed { written, queued } => self.on_flushed(written, queued, context),
             Input::EndOfStream => self.on_end(context),
