@@ -92,7 +92,7 @@ vocabulary! {
         /// The method is not served here: CONNECT.
         MethodRefused = "method_refused", (status::SERVER_EXCEPTION, 405);
         /// An upgrade that is none: a WebSocket handshake without its key.
-        UpgradeRefused = "upgrade_refused", (status::SERVER_EXCEPTION, 400);
+        UpgradeRefused = "upgrade_refused", (status::SERVER_EXCEPTION, 426);
         /// A fault that an operator asked for with a filter.
         FaultInjected = "fault_injected", (status::SERVER_THREADPOOL_BUSY, 503);
     }
@@ -338,7 +338,7 @@ mod tests {
             (Failure::BodyTimeout, 7, 408),
             (Failure::BodyTooLarge, 2, 413),
             (Failure::MethodRefused, 2, 405),
-            (Failure::UpgradeRefused, 2, 400),
+            (Failure::UpgradeRefused, 2, 426),
             (Failure::FaultInjected, 4, 503),
         ];
         assert_eq!(expected.len(), Failure::COUNT);

@@ -403,7 +403,7 @@ pub const KEYS: &[Key] = &[
         "Bytes under way in each direction of a tunnel or of a body of HTTP; less costs throughput on long paths"),
     changes("limits.http_line_max", Kind::Size(256, 64 * KIB), "8KiB", "Longest request line, or status line of an upstream; above it 414, or 502"),
     changes("limits.http_head_max", Kind::Size(KIB, MIB), "32KiB", "Largest head of a message, and largest trailer section; above it 431, or 502"),
-    changes("limits.http_fields_max", Kind::Count(1, 1_000), "100", "Most header fields of a message; above it 431, or 502"),
+    changes("limits.http_fields_max", Kind::Count(1, 256), "100", "Most header fields of a message; above it 431, or 502"),
     changes("limits.http_extension_max", Kind::Size(0, MIB), "4KiB", "Most bytes of chunk extensions in one body; above it 400"),
     changes("limits.http_body_max", Kind::Size(0, 1_024 * GIB), "0B", "Largest body; 0B is no limit, since bodies are streamed; above it 413"),
     changes("limits.http_body_rate_min", Kind::Size(1, GIB), "16B",

@@ -120,8 +120,10 @@ pub enum Phase {
 /// The time between the last byte of ours and the end of the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Lingering {
-    /// When it began.
+    /// When it began, or began again, since its client was still taking what is queued.
     pub since: Time,
+    /// Bytes that were queued then.
+    pub queued: usize,
     /// Bytes that were thrown away.
     pub thrown: u64,
     /// It ends with a reset: to this client an end in order would make a cut answer whole.
@@ -247,6 +249,11 @@ impl HttpExchange {
     /// What of the answer is on its way; nothing before its head was queued.
     pub fn begun(&mut self) -> Option<&mut Begun> {
         if let Answer::Begun(begun) = &mut self.answer { Some(begun) } else { None }
+    }
+
+    /// Its request is on its way to a server, and no filter holds it back; the answer has not begun.
+    pub fn is_asked(&self) -> bool {
+        matches!(self.answer, Answer::Awaited)
     }
 
     /// The head of the answer has been queued.

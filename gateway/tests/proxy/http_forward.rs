@@ -390,6 +390,53 @@ fn a_client_that_waits_for_100_gets_it_behind_a_filter_that_delays_its_request()
 }
 
 #[test]
+fn what_a_filter_delays_leaves_its_server_all_of_its_time() {
+    let mut plan = http_plan(1);
+    let mut route = HttpRoutePlan::to(ActionPlan::Forward(vec![WeightedCluster { cluster: 0, weight: 1 }]));
+    route.filters.delay = Some(DelayPlan { ms: 5_000, percent: 100 });
+    route.timeout_ms = 2_000;
+    plan.http.routes = vec![route];
+    let mut world = http_world(plan, 42);
+    let client = world.connect(0);
+    world.send(client, &get("/a"));
+    world.advance(5_100);
+    let server = world.server();
+    drop(world.http(server));
+    world.advance(1_500);
+    world.send(server, &ok("x"));
+    assert_eq!(world.http(client).text(), "x");
+    world.send(client, &get("/b"));
+    world.advance(7_200);
+    world.expect_status(client, 504);
+}
+
+/// A client of a route that answers early, and takes so much of that a second.
+fn early_answer_taken_by(seed: u64, bytes_per_second: usize) -> (World, Peer, usize) {
+    let mut plan = http_plan(1);
+    let (body, content_type) = ("x".repeat(10_000), "text/plain".to_owned());
+    plan.http.routes = vec![HttpRoutePlan::to(ActionPlan::Respond { status: 200, body, content_type })];
+    let mut world = http_world(plan, seed);
+    let client = world.connect(0);
+    world.set_window(client, Some(0));
+    world.send(client, &request("POST", "/a", "Content-Length: 1000000\r\n"));
+    let mut taken = 0;
+    for _ in 0..30 {
+        world.set_window(client, Some(bytes_per_second));
+        taken += world.take(client).len();
+        world.advance(1_000);
+    }
+    (world, client, taken)
+}
+
+#[test]
+fn a_slow_client_gets_all_of_an_answer_that_came_before_its_request_had_ended() {
+    let (world, client, taken) = early_answer_taken_by(43, 500);
+    assert!(taken > 10_000 && world.is_closed(client) && !world.is_reset(client), "{taken} bytes");
+    let (world, client, _) = early_answer_taken_by(44, 0);
+    assert!(world.is_reset(client), "whoever takes nothing is not waited for");
+}
+
+#[test]
 fn requests_that_the_route_answers_are_not_answered_faster_than_their_client_reads() {
     let mut plan = http_plan(1);
     let (body, content_type) = ("x".repeat(10_000), "text/plain".to_owned());

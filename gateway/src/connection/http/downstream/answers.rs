@@ -235,8 +235,7 @@ impl HttpDownstream {
 
     /// A client that does not take the answers that it has is not asked for more requests.
     fn await_backlog<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let fresh: usize = context.effects.output.iter().map(|piece| piece.len()).sum();
-        if context.output_bytes + fresh <= BACKLOG_BYTES_MAX {
+        if queued_bytes(context) <= BACKLOG_BYTES_MAX {
             return;
         }
         let now = context.now;
@@ -301,9 +300,9 @@ impl HttpDownstream {
     }
 
     fn linger_until<A: Proxy>(&mut self, reason: CloseReason, resets: bool, context: &mut Context<'_, A>) {
-        let since = context.now;
+        let (since, queued) = (context.now, queued_bytes(context));
         self.ending.get_or_insert(reason);
-        self.load(context).phase = Phase::Lingering(Lingering { since, thrown: 0, resets });
+        self.load(context).phase = Phase::Lingering(Lingering { since, queued, thrown: 0, resets });
         self.arm(since.after_ms(LINGER_MS), context);
     }
 
@@ -352,14 +351,13 @@ impl HttpDownstream {
         field: Option<(&[u8], &[u8])>,
         context: &mut Context<'_, A>,
     ) {
-        let status = if field.is_some() && why == Failure::UpgradeRefused { 426 } else { why.http_status() };
         let name = context.local.shared.plan.http.error_reason.then(|| why.name());
         context.local.fail(why);
         let Some(exchange) = self.exchange() else { return };
         if exchange.is_answered() {
             return self.cut(CloseReason::PartnerGone, Some(why), context);
         }
-        let reply = Reply { reason: name, field, ..Reply::of(status) };
+        let reply = Reply { reason: name, field, ..Reply::of(why.http_status()) };
         self.answer(&reply, Some(why), context);
     }
 
@@ -480,7 +478,12 @@ impl HttpDownstream {
     }
 }
 
-/// How long input is thrown away after an answer that came before the request had ended.
+/// Bytes that wait to be written, those of this call too.
+fn queued_bytes<A: Proxy>(context: &Context<'_, A>) -> usize {
+    context.output_bytes + context.effects.output.iter().map(|piece| piece.len()).sum::<usize>()
+}
+
+/// How long input is thrown away after an answer that came before the request had ended, once the client has taken it.
 pub(super) const LINGER_MS: u64 = 2_000;
 /// How much of it.
 const LINGER_BYTES_MAX: u64 = 1 << 20;

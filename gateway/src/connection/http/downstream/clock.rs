@@ -50,6 +50,8 @@ impl HttpDownstream {
         let Some(exchange) = self.exchange() else { return };
         let is_due = matches!(exchange.answer, Answer::Held(_, until) if until <= now);
         if is_due && let Answer::Held(message, _) = std::mem::replace(&mut exchange.answer, Answer::Awaited) {
+            // What a filter took was not the server's time.
+            self.await_answer(context);
             self.filter(message, context);
         }
     }
@@ -84,7 +86,7 @@ impl HttpDownstream {
         let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
         let Some(exchange) = self.exchange() else { return };
         let is_server_late = exchange.request_ended || is_paused;
-        if exchange.is_answered() || !is_server_late || exchange.deadline > now {
+        if !exchange.is_asked() || !is_server_late || exchange.deadline > now {
             return;
         }
         cancel(exchange, context);
@@ -150,7 +152,7 @@ impl HttpDownstream {
             return self.end_lingering(context);
         }
         if let Some(lingering) = lingering {
-            if lingering_ends(&lingering, context) <= context.now {
+            if lingering_ends(&lingering, context) <= context.now && !self.renew_lingering(context) {
                 self.end_lingering(context);
             }
             return;
@@ -160,6 +162,23 @@ impl HttpDownstream {
         if !self.awaits_head() && context.last_active.after_ms(idle_ms) <= context.now {
             self.cut(CloseReason::IdleTimeout, None, context);
         }
+    }
+
+    /// Whoever still takes what is queued, as fast as a body must be taken, has its time again: it may be the whole of an
+    /// answer, and an end would cut it.
+    fn renew_lingering<A: Proxy>(&mut self, context: &Context<'_, A>) -> bool {
+        let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
+        let (now, left) = (context.now, context.output_bytes);
+        let Some(Phase::Lingering(lingering)) = self.load.as_mut().map(|load| &mut load.phase) else {
+            return false;
+        };
+        let due = usize::try_from(rate_min * LINGER_MS / 1_000).unwrap_or(usize::MAX);
+        let taken = lingering.queued.saturating_sub(left);
+        let goes_on = !lingering.resets && left > 0 && taken >= due.max(1);
+        if goes_on {
+            (lingering.since, lingering.queued) = (now, left);
+        }
+        goes_on
     }
 
     fn awaits_head(&self) -> bool {
@@ -191,7 +210,7 @@ impl HttpDownstream {
         let exchange = load.exchange();
         let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
         let answer = exchange
-            .filter(|exchange| !exchange.is_answered() && (exchange.request_ended || is_paused))
+            .filter(|exchange| exchange.is_asked() && (exchange.request_ended || is_paused))
             .map(|exchange| exchange.deadline);
         let until_held = exchange.and_then(|exchange| match &exchange.answer {
             Answer::Held(_, until) => Some(*until),

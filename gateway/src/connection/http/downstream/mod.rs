@@ -322,9 +322,9 @@ impl<A: Proxy> Machine<A> for HttpDownstream {
             ending: self.ending.map(|reason| reason.index() as u8),
             head_began_ms: load.and_then(|load| load.head_began).map(Time::as_ms),
             drain_ms: drain.map(|drain| (drain.from.as_ms(), drain.deadline.as_ms())),
-            lingering: load
-                .and_then(|load| load.lingering())
-                .map(|lingering| (lingering.since.as_ms(), lingering.thrown, lingering.resets)),
+            lingering: load.and_then(|load| load.lingering()).map(|lingering| {
+                (lingering.since.as_ms(), lingering.queued, lingering.thrown, lingering.resets)
+            }),
             backlog: window(load.and_then(|load| load.backlog())),
         };
         freeze(Kind::HttpDownstream, &state, Vec::new())
@@ -341,7 +341,7 @@ struct FrozenHttpDownstream {
     ending: Option<u8>,
     head_began_ms: Option<u64>,
     drain_ms: Option<(u64, u64)>,
-    lingering: Option<(u64, u64, bool)>,
+    lingering: Option<(u64, usize, u64, bool)>,
     backlog: Option<(u64, u64)>,
 }
 
@@ -350,8 +350,8 @@ impl HttpDownstream {
     pub fn thaw(frozen: &Frozen) -> Result<HttpDownstream, ThawError> {
         let state: FrozenHttpDownstream = thaw(frozen)?;
         let phase = match (state.lingering, state.backlog) {
-            (Some((since_ms, thrown, resets)), _) => {
-                Phase::Lingering(Lingering { since: Time::from_ms(since_ms), thrown, resets })
+            (Some((since_ms, queued, thrown, resets)), _) => {
+                Phase::Lingering(Lingering { since: Time::from_ms(since_ms), queued, thrown, resets })
             }
             (None, Some((since_ms, taken))) => Phase::Backlog(Time::from_ms(since_ms), taken),
             (None, None) => Phase::Rest,
