@@ -295,7 +295,7 @@ struct Judge {
 
 enum Phase {
     Calm,
-    Watching(PerHome<Pair>),
+    Watching(Vec<Pair>),
     Moving,
     Settling,
 }
