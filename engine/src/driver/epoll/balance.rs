@@ -362,8 +362,7 @@ impl Judge {
         homes.sort_by_key(|home| loads[*home].busy);
         let pairs = homes.iter().rev().zip(&homes).take(homes.len() / 2);
         let pairs = pairs.map(|(from, to)| Pair { from: *from, to: *to });
-        let pairs: PerHome<_> =
-            pairs.filter(|pair| pair.is_uneven(loads) && pair.is_uneven(before)).collect();
+        let pairs: Vec<_> = pairs.filter(|pair| pair.is_uneven(loads) && pair.is_uneven(before)).collect();
         if pairs.is_empty() || self.regrets(&pairs) {
             return Phase::Calm;
         }
