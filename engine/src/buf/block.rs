@@ -108,12 +108,7 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn resident_bytes() -> usize {
-        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
-        let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
-        pages * 4096
-    }
+    use crate::sys::memory::resident_bytes;
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri has no resident memory")]

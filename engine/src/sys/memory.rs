@@ -43,15 +43,17 @@ pub(crate) fn trim() {
     }
 }
 
+/// What of this process lies in memory, in bytes.
+#[cfg(test)]
+pub(crate) fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn resident_bytes() -> usize {
-        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux has it");
-        let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
-        pages * 4096
-    }
 
     #[test]
     fn pages_between_used_ones_go_back() {

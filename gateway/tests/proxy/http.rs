@@ -136,6 +136,15 @@ pub(crate) fn http_plan(endpoints: u16) -> Plan {
     plan
 }
 
+/// A world with one client, which has made one request, and its server.
+pub(crate) fn asked_world(plan: Plan, seed: u64) -> (World, Peer, Peer) {
+    let mut world = http_world(plan, seed);
+    let client = world.connect(0);
+    world.exchange(client, "/first");
+    let server = world.server();
+    (world, client, server)
+}
+
 /// A world of one worker, so that its pool is the only one.
 pub(crate) fn http_world(plan: Plan, seed: u64) -> World {
     World::new(plan, seed).one_worker()

@@ -4,17 +4,8 @@
 use bowline_gateway::error::{CloseReason, Failure};
 use bowline_gateway::metrics::Count;
 
-use crate::http::{chunk, find, get, http_plan, http_world, ok, request, response};
-use crate::world::{Peer, World};
-
-/// A world with one client, which has made one request, and its server.
-fn asked_world(seed: u64) -> (World, Peer, Peer) {
-    let mut world = http_world(http_plan(1), seed);
-    let client = world.connect(0);
-    world.exchange(client, "/first");
-    let server = world.server();
-    (world, client, server)
-}
+use crate::http::{asked_world, chunk, find, get, http_plan, http_world, ok, request, response};
+use crate::world::World;
 
 /// A client sends `bytes`, gets `status` and the end, and nothing of it reaches a server.
 fn expect_refused(world: &mut World, bytes: &[u8], status: u16) {
@@ -38,7 +29,7 @@ fn row_1_to_8_broken_framing_behind_a_good_request_ends_the_connection_behind_it
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
     ];
     for (seed, bytes) in bad.iter().enumerate() {
-        let (mut world, client, server) = asked_world(seed as u64);
+        let (mut world, client, server) = asked_world(http_plan(1), seed as u64);
         world.send(client, &[&get("/a")[..], bytes.as_bytes(), &get("/smuggled")].concat());
         assert_eq!(world.http(server).line, "GET /a HTTP/1.1");
         world.send(server, &ok("x"));
@@ -51,7 +42,7 @@ fn row_1_to_8_broken_framing_behind_a_good_request_ends_the_connection_behind_it
 
 #[test]
 fn row_7_a_chunk_that_goes_wrong_after_the_head_was_sent_ends_both_connections() {
-    let (mut world, client, server) = asked_world(10);
+    let (mut world, client, server) = asked_world(http_plan(1), 10);
     world.send(client, &request("POST", "/a", "Transfer-Encoding: chunked\r\n"));
     world.send(client, &chunk("right"));
     world.send(client, b"5x\r\nwrong\r\n");
@@ -64,7 +55,7 @@ fn row_7_a_chunk_that_goes_wrong_after_the_head_was_sent_ends_both_connections()
 
 #[test]
 fn row_9_chunk_extensions_are_not_forwarded() {
-    let (mut world, client, server) = asked_world(11);
+    let (mut world, client, server) = asked_world(http_plan(1), 11);
     let head = request("POST", "/a", "Transfer-Encoding: chunked\r\n");
     world.send(client, &[&head[..], b"5;a=\"b;c\"\r\nhello\r\n0;d\r\n\r\n"].concat());
     assert_eq!(world.http(server).text(), "hello");
@@ -72,7 +63,7 @@ fn row_9_chunk_extensions_are_not_forwarded() {
 
 #[test]
 fn row_16_bytes_behind_a_request_that_was_answered_early_are_no_request() {
-    let (mut world, client, server) = asked_world(12);
+    let (mut world, client, server) = asked_world(http_plan(1), 12);
     // It is answered by the gateway, with nothing of its body read.
     world.send(client, b"CONNECT a.example:80 HTTP/1.1\r\nHost: a.example:80\r\nContent-Length: 100\r\n\r\n");
     assert!(world.http(client).closes());
@@ -95,7 +86,7 @@ fn row_18_an_expectation_is_answered_once_or_refused() {
 
 #[test]
 fn row_19_a_body_is_forwarded_with_its_length_whatever_the_method() {
-    let (mut world, client, server) = asked_world(14);
+    let (mut world, client, server) = asked_world(http_plan(1), 14);
     for method in ["GET", "DELETE", "OPTIONS", "PATCH"] {
         let head = request(method, "/a", "Content-Length: 5\r\n");
         world.send(client, &[&head[..], b"hello"].concat());
@@ -132,13 +123,13 @@ fn row_21_only_a_101_that_agrees_with_the_upgrade_makes_a_tunnel() {
         "HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ];
     for (seed, answer) in refusals.iter().enumerate() {
-        let (mut world, client, server) = asked_world(20 + seed as u64);
+        let (mut world, client, server) = asked_world(http_plan(1), 20 + seed as u64);
         world.send(client, &request("GET", "/a", asked));
         world.send(server, answer.as_bytes());
         world.expect_status(client, 502);
         assert_eq!(world.reason(server), Some(CloseReason::ResponseMalformed));
     }
-    let (mut world, client, server) = asked_world(22);
+    let (mut world, client, server) = asked_world(http_plan(1), 22);
     world.send(client, &[request("GET", "/a", asked), get("/b")].concat());
     drop(world.take(server));
     world.send(server, &response("200 OK", "Connection: Upgrade\r\nUpgrade: other\r\n", "x"));
@@ -153,7 +144,7 @@ fn row_21_only_a_101_that_agrees_with_the_upgrade_makes_a_tunnel() {
 
 #[test]
 fn row_21_a_client_that_waits_for_the_answer_to_its_upgrade_goes_on_after_a_refusal() {
-    let (mut world, client, server) = asked_world(45);
+    let (mut world, client, server) = asked_world(http_plan(1), 45);
     world.send(client, &request("GET", "/a", "Connection: Upgrade\r\nUpgrade: other\r\n"));
     drop(world.take(server));
     world.send(server, &ok("x"));
@@ -191,7 +182,7 @@ fn row_22_connect_is_refused_and_what_comes_behind_it_reaches_nobody() {
     for (seed, behind) in
         [(23, &b"\x16\x03\x01"[..]), (24, b"DELETE /inside HTTP/1.1\r\nHost: a.example\r\n\r\n"), (25, b"")]
     {
-        let (mut world, client, server) = asked_world(seed);
+        let (mut world, client, server) = asked_world(http_plan(1), seed);
         let connect = b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n";
         world.send(client, &[&connect[..], behind].concat());
         let answers = world.https(client);
@@ -206,7 +197,7 @@ fn row_22_connect_is_refused_and_what_comes_behind_it_reaches_nobody() {
 
 #[test]
 fn row_23_an_upgrade_to_h2c_is_taken_for_a_plain_request() {
-    let (mut world, client, server) = asked_world(24);
+    let (mut world, client, server) = asked_world(http_plan(1), 24);
     let fields = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n";
     world.send(client, &request("GET", "/a", fields));
     let asked = world.http(server);
@@ -222,13 +213,13 @@ fn row_24_half_a_handshake_of_websocket_is_refused() {
     let whole = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for without in ["Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"] {
-        let (mut world, client, server) = asked_world(25);
+        let (mut world, client, server) = asked_world(http_plan(1), 25);
         world.send(client, &request("GET", "/a", &whole.replace(without, "")));
         let answer = world.expect_status(client, 426);
         assert_eq!(answer.field("sec-websocket-version"), Some("13"));
         assert_eq!((world.take(server).len(), world.failures(Failure::UpgradeRefused)), (0, 1));
     }
-    let (mut world, client, server) = asked_world(26);
+    let (mut world, client, server) = asked_world(http_plan(1), 26);
     let with_body = format!("{whole}Content-Length: 4\r\n");
     world.send(client, &[&request("GET", "/a", &with_body)[..], b"body"].concat());
     assert_eq!((world.http(client).status(), world.take(server).len()), (426, 0));
@@ -236,7 +227,7 @@ fn row_24_half_a_handshake_of_websocket_is_refused() {
 
 #[test]
 fn row_25_host_and_authorization_cannot_be_taken_for_fields_of_the_connection() {
-    let (mut world, client, server) = asked_world(27);
+    let (mut world, client, server) = asked_world(http_plan(1), 27);
     let fields = "Connection: close, Host, Authorization, Content-Length\r\nAuthorization: Basic x\r\nContent-Length: 2\r\n";
     world.send(client, &[&request("POST", "/a", fields)[..], b"ab"].concat());
     let asked = world.http(server);
@@ -246,7 +237,7 @@ fn row_25_host_and_authorization_cannot_be_taken_for_fields_of_the_connection() 
 
 #[test]
 fn row_27_the_server_gets_the_form_of_the_path_that_was_judged() {
-    let (mut world, client, server) = asked_world(28);
+    let (mut world, client, server) = asked_world(http_plan(1), 28);
     for (sent, normal) in [
         ("/a/./b/../c", "/a/c"),
         ("/%61", "/a"),
@@ -263,7 +254,7 @@ fn row_27_the_server_gets_the_form_of_the_path_that_was_judged() {
 
 #[test]
 fn row_28_names_that_servers_take_for_others_are_not_forwarded() {
-    let (mut world, client, server) = asked_world(29);
+    let (mut world, client, server) = asked_world(http_plan(1), 29);
     world.send(client, &request("GET", "/a", "X_Forwarded_For: 1.2.3.4\r\nContent_Length: 5\r\n"));
     let asked = world.http(server);
     assert_eq!((asked.field("x_forwarded_for"), asked.field("content_length")), (None, None), "{asked:?}");
@@ -271,14 +262,14 @@ fn row_28_names_that_servers_take_for_others_are_not_forwarded() {
 
 #[test]
 fn row_29_and_32_trailers_cannot_bring_what_heads_are_judged_by() {
-    let (mut world, client, server) = asked_world(30);
+    let (mut world, client, server) = asked_world(http_plan(1), 30);
     let head = request("POST", "/a", "Transfer-Encoding: chunked\r\n");
     let trailers = b"0\r\nX-Forwarded-For: 1.2.3.4\r\nContent-Length: 7\r\nHost: b\r\nAuthorization: x\r\nX-Sum: 1\r\n\r\n";
     world.send(client, &[&head[..], &chunk("hello"), trailers].concat());
     let asked = world.http(server);
     assert_eq!(asked.trailers, [("X-Sum".to_owned(), "1".to_owned())]);
     let many: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
-    let (mut world, client, server) = asked_world(31);
+    let (mut world, client, server) = asked_world(http_plan(1), 31);
     world.send(client, &[&head[..], &chunk("hello"), b"0\r\n", many.as_bytes(), b"\r\n"].concat());
     let answer = world.http(client);
     assert!(matches!(answer.status(), 400 | 431) && answer.closes(), "{answer:?}");
@@ -288,7 +279,7 @@ fn row_29_and_32_trailers_cannot_bring_what_heads_are_judged_by() {
 #[test]
 fn row_30_a_field_of_a_server_that_splits_responses_is_passed_to_nobody() {
     for (seed, bad) in ["a\rb", "a\0b", "a\nSet-Cookie: b"].iter().enumerate() {
-        let (mut world, client, server) = asked_world(32 + seed as u64);
+        let (mut world, client, server) = asked_world(http_plan(1), 32 + seed as u64);
         world.send(client, &get("/a"));
         world.send(server, format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A: {bad}\r\n\r\n").as_bytes());
         let answer = world.expect_status(client, 502);
@@ -305,7 +296,7 @@ fn row_31_what_follows_a_response_that_has_no_body_reaches_no_other_client() {
         ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 8\r\n\r\nleftover"),
     ];
     for (seed, (method, answer)) in answers.iter().enumerate() {
-        let (mut world, client, server) = asked_world(40 + seed as u64);
+        let (mut world, client, server) = asked_world(http_plan(1), 40 + seed as u64);
         world.send(client, &request(method, "/a", ""));
         world.send(server, answer.as_bytes());
         assert!(find(&world.take(client), b"leftover").is_none());

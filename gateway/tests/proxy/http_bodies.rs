@@ -4,17 +4,8 @@ use bowline_gateway::config::plan::Plan;
 use bowline_gateway::error::{CloseReason, Failure};
 
 use crate::counting;
-use crate::http::{chunk, get, http_plan, http_world, ok, parse, post, request};
-use crate::world::{Peer, World};
-
-/// A world with one client, which has made one request, and its server.
-fn asked_world(plan: Plan, seed: u64) -> (World, Peer, Peer) {
-    let mut world = http_world(plan, seed);
-    let client = world.connect(0);
-    world.exchange(client, "/first");
-    let server = world.server();
-    (world, client, server)
-}
+use crate::http::{asked_world, chunk, get, http_plan, http_world, ok, parse, post, request};
+use crate::world::World;
 
 /// The default plan with a window of `bytes`.
 fn window_plan(bytes: usize) -> Plan {

@@ -1,20 +1,10 @@
 //! Answers that are cut: what was queued before the cut comes whole, and no client can take what was cut for an answer.
 //! And what ends whoever waits for a body that nobody sends any more.
 
-use bowline_gateway::config::plan::Plan;
 use bowline_gateway::error::{CloseReason, Failure};
 
-use crate::http::{chunk, find, get, http_plan, http_world, ok, parse, post, request};
+use crate::http::{asked_world, chunk, find, get, http_plan, http_world, ok, parse, post, request};
 use crate::world::{Peer, World};
-
-/// A world with one client, which has made one request, and its server.
-fn asked_world(plan: Plan, seed: u64) -> (World, Peer, Peer) {
-    let mut world = http_world(plan, seed);
-    let client = world.connect(0);
-    world.exchange(client, "/first");
-    let server = world.server();
-    (world, client, server)
-}
 
 /// A client that takes nothing has asked twice; the first answer is queued for it whole, of the second what is in `begun`.
 fn half_answered(world: &mut World, client: Peer, server: Peer, begun: &[u8]) {

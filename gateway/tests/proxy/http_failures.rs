@@ -1,20 +1,11 @@
 //! What becomes of requests of HTTP when a server is lost, slow or wrong, when the client is, and when the gateway drains.
 
-use bowline_gateway::config::plan::{Balance, Plan};
+use bowline_gateway::config::plan::Balance;
 use bowline_gateway::error::{CloseReason, Failure};
 use bowline_gateway::metrics::Count;
 
-use crate::http::{chunk, get, http_plan, http_world, ok, post, request, response};
+use crate::http::{asked_world, chunk, get, http_plan, http_world, ok, post, request, response};
 use crate::world::{Peer, REFUSES, Reach, World, server_address};
-
-/// A world with one client, which has made one request, and its server.
-fn asked_world(plan: Plan, seed: u64) -> (World, Peer, Peer) {
-    let mut world = http_world(plan, seed);
-    let client = world.connect(0);
-    world.exchange(client, "/first");
-    let server = world.server();
-    (world, client, server)
-}
 
 /// The only server's connection is used and then lost with a request on it, of which it has said nothing.
 fn lose_stale(world: &mut World, client: Peer, request: &[u8]) {

@@ -5,21 +5,12 @@ use bowline_gateway::config::http::{ActionPlan, DelayPlan, HttpRoutePlan, Weight
 use bowline_gateway::error::CloseReason;
 use bowline_gateway::metrics::Count;
 
-use crate::http::{chunk, find, get, http_plan, http_world, ok, post, request, response};
+use crate::http::{asked_world, chunk, find, get, http_plan, http_world, ok, post, request, response};
 use crate::world::{Peer, World};
-
-/// A world with one client, which has made one request, and its server.
-fn asked_world(seed: u64) -> (World, Peer, Peer) {
-    let mut world = http_world(http_plan(1), seed);
-    let client = world.connect(0);
-    world.exchange(client, "/first");
-    let server = world.server();
-    (world, client, server)
-}
 
 #[test]
 fn both_connections_are_used_again_for_request_after_request() {
-    let (mut world, client, _) = asked_world(1);
+    let (mut world, client, _) = asked_world(http_plan(1), 1);
     for number in 0..20 {
         world.exchange(client, &format!("/{number}"));
     }
@@ -47,7 +38,7 @@ fn the_connection_that_was_used_last_is_used_first() {
 
 #[test]
 fn a_connection_whose_server_says_close_is_not_used_again() {
-    let (mut world, client, server) = asked_world(3);
+    let (mut world, client, server) = asked_world(http_plan(1), 3);
     world.send(client, &get("/a"));
     world.send(server, &response("200 OK", "Connection: close\r\n", "bye"));
     assert!(!world.http(client).closes(), "the client's own goes on");
@@ -57,7 +48,7 @@ fn a_connection_whose_server_says_close_is_not_used_again() {
 
 #[test]
 fn bytes_behind_a_response_reach_nobody_and_end_their_connection() {
-    let (mut world, client, server) = asked_world(4);
+    let (mut world, client, server) = asked_world(http_plan(1), 4);
     world.send(client, &get("/a"));
     world.send(server, &[ok("right"), ok("smuggled")].concat());
     assert_eq!(world.http(client).text(), "right");
@@ -68,7 +59,7 @@ fn bytes_behind_a_response_reach_nobody_and_end_their_connection() {
 
 #[test]
 fn bytes_that_nobody_asked_for_end_an_idle_connection() {
-    let (mut world, client, server) = asked_world(5);
+    let (mut world, client, server) = asked_world(http_plan(1), 5);
     world.send(server, &response("408 Request Timeout", "Connection: close\r\n", ""));
     assert_eq!(world.reason(server), Some(CloseReason::ResponseMalformed));
     assert_eq!(world.take(client), b"");
@@ -77,7 +68,7 @@ fn bytes_that_nobody_asked_for_end_an_idle_connection() {
 
 #[test]
 fn a_response_without_a_length_ends_with_its_connection_and_goes_on_in_chunks() {
-    let (mut world, client, server) = asked_world(6);
+    let (mut world, client, server) = asked_world(http_plan(1), 6);
     world.send(client, &get("/a"));
     world.send(server, b"HTTP/1.1 200 OK\r\n\r\none ");
     world.send(server, b"two");
@@ -90,7 +81,7 @@ fn a_response_without_a_length_ends_with_its_connection_and_goes_on_in_chunks() 
 
 #[test]
 fn pipelined_requests_are_answered_in_order_and_read_one_by_one() {
-    let (mut world, client, server) = asked_world(7);
+    let (mut world, client, server) = asked_world(http_plan(1), 7);
     world.send(client, &[get("/a"), post("/b", b"body"), get("/c")].concat());
     assert_eq!(world.http(server).line, "GET /a HTTP/1.1");
     assert!(!world.is_reading(client) && world.unread(client) > 0, "the second waits for the first");
@@ -107,7 +98,7 @@ fn pipelined_requests_are_answered_in_order_and_read_one_by_one() {
 
 #[test]
 fn a_flood_of_pipelined_requests_holds_what_one_holds() {
-    let (mut world, client, server) = asked_world(8);
+    let (mut world, client, server) = asked_world(http_plan(1), 8);
     let flood: Vec<_> = (0..20_000).flat_map(|_| get("/flood")).collect();
     world.send(client, &flood);
     assert_eq!((world.in_flight(client), world.https(server).len()), (1, 1));
@@ -121,7 +112,7 @@ fn a_flood_of_pipelined_requests_holds_what_one_holds() {
 
 #[test]
 fn nothing_that_belongs_to_one_connection_is_passed_on_to_the_other() {
-    let (mut world, client, server) = asked_world(9);
+    let (mut world, client, server) = asked_world(http_plan(1), 9);
     let fields = "Connection: keep-alive, X-Own\r\nX-Own: 1\r\nKeep-Alive: timeout=9\r\nTE: gzip\r\n\
                   Proxy-Connection: keep-alive\r\nX-Other: 2\r\n";
     world.send(client, &request("GET", "/a", fields));
@@ -140,7 +131,7 @@ fn nothing_that_belongs_to_one_connection_is_passed_on_to_the_other() {
 
 #[test]
 fn trailers_are_passed_on_both_ways() {
-    let (mut world, client, server) = asked_world(10);
+    let (mut world, client, server) = asked_world(http_plan(1), 10);
     let head = request("POST", "/a", "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n");
     world.send(client, &[&head[..], &chunk("hello"), b"0\r\nX-Sum: 5\r\n\r\n"].concat());
     let asked = world.http(server);
@@ -155,7 +146,7 @@ fn trailers_are_passed_on_both_ways() {
 
 #[test]
 fn an_answer_to_head_has_the_length_of_get_and_no_body() {
-    let (mut world, client, server) = asked_world(11);
+    let (mut world, client, server) = asked_world(http_plan(1), 11);
     world.send(client, &request("HEAD", "/a", ""));
     world.send(server, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
     assert_eq!(world.http_to_head(client).field("content-length"), Some("1000"));
@@ -169,7 +160,7 @@ fn an_answer_to_head_has_the_length_of_get_and_no_body() {
 
 #[test]
 fn no_content_and_not_modified_have_no_body() {
-    let (mut world, client, server) = asked_world(12);
+    let (mut world, client, server) = asked_world(http_plan(1), 12);
     for (status, length) in [("204 No Content", None), ("304 Not Modified", Some("77"))] {
         world.send(client, &get("/a"));
         drop(world.take(server));
@@ -184,7 +175,7 @@ fn no_content_and_not_modified_have_no_body() {
 
 #[test]
 fn a_client_of_http_1_0_is_answered_without_chunks_and_closed_unless_it_asks_to_be_kept() {
-    let (mut world, kept, server) = asked_world(13);
+    let (mut world, kept, server) = asked_world(http_plan(1), 13);
     world.send(kept, b"GET /a HTTP/1.0\r\nHost: a.example\r\nConnection: keep-alive\r\n\r\n");
     assert_eq!(world.http(server).line, "GET /a HTTP/1.1", "the server's connection has its own version");
     world.send(server, &ok("x"));
@@ -198,7 +189,7 @@ fn a_client_of_http_1_0_is_answered_without_chunks_and_closed_unless_it_asks_to_
 
 #[test]
 fn to_a_client_of_http_1_0_a_body_without_length_ends_with_the_connection() {
-    let (mut world, client, server) = asked_world(14);
+    let (mut world, client, server) = asked_world(http_plan(1), 14);
     world.send(client, b"GET /a HTTP/1.0\r\nHost: a.example\r\nConnection: keep-alive\r\n\r\n");
     drop(world.take(server));
     let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -210,7 +201,7 @@ fn to_a_client_of_http_1_0_a_body_without_length_ends_with_the_connection() {
 
 #[test]
 fn a_client_that_says_close_is_answered_with_it() {
-    let (mut world, client, server) = asked_world(15);
+    let (mut world, client, server) = asked_world(http_plan(1), 15);
     world.send(client, &request("GET", "/a", "Connection: close\r\n"));
     assert!(!world.http(server).closes(), "the server's connection goes on");
     world.send(server, &ok("x"));
@@ -220,7 +211,7 @@ fn a_client_that_says_close_is_answered_with_it() {
 
 #[test]
 fn a_client_that_waits_for_100_gets_one_and_the_server_is_not_asked() {
-    let (mut world, client, server) = asked_world(16);
+    let (mut world, client, server) = asked_world(http_plan(1), 16);
     let head = request("POST", "/a", "Content-Length: 4\r\nExpect: 100-continue\r\n");
     world.send(client, &head);
     assert_eq!(world.take(client), b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -234,7 +225,7 @@ fn a_client_that_waits_for_100_gets_one_and_the_server_is_not_asked() {
 
 #[test]
 fn a_client_that_does_not_wait_for_100_gets_none() {
-    let (mut world, client, server) = asked_world(17);
+    let (mut world, client, server) = asked_world(http_plan(1), 17);
     let fields = "Content-Length: 4\r\nExpect: 100-continue\r\n";
     world.send(client, &[&request("POST", "/a", fields)[..], b"body"].concat());
     assert_eq!(world.http(server).text(), "body");
@@ -251,7 +242,7 @@ fn a_client_that_does_not_wait_for_100_gets_none() {
 
 #[test]
 fn interim_answers_are_passed_on_and_too_many_are_not() {
-    let (mut world, client, server) = asked_world(18);
+    let (mut world, client, server) = asked_world(http_plan(1), 18);
     let hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
     world.send(client, &get("/a"));
     world.send(server, &[&hint[..], &ok("x")].concat());
@@ -269,7 +260,7 @@ fn interim_answers_are_passed_on_and_too_many_are_not() {
 
 #[test]
 fn an_answer_that_comes_before_its_request_has_ended_is_passed_on_and_ends_both_connections() {
-    let (mut world, client, server) = asked_world(19);
+    let (mut world, client, server) = asked_world(http_plan(1), 19);
     world.send(client, &request("POST", "/a", "Content-Length: 1000\r\n"));
     world.send(client, b"some");
     drop(world.take(server));
@@ -288,7 +279,7 @@ fn an_answer_that_comes_before_its_request_has_ended_is_passed_on_and_ends_both_
 #[test]
 fn whoever_goes_on_sending_behind_an_early_answer_is_cut() {
     for bytes in [0, 2 << 20] {
-        let (mut world, client, server) = asked_world(20);
+        let (mut world, client, server) = asked_world(http_plan(1), 20);
         world.send(client, &request("POST", "/a", "Content-Length: 100000000\r\n"));
         drop(world.take(server));
         world.send(server, &response("413 Content Too Large", "", "no"));
@@ -301,7 +292,7 @@ fn whoever_goes_on_sending_behind_an_early_answer_is_cut() {
 
 #[test]
 fn a_websocket_becomes_a_tunnel_once_the_server_has_agreed() {
-    let (mut world, client, server) = asked_world(21);
+    let (mut world, client, server) = asked_world(http_plan(1), 21);
     let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     world.send(client, &[&request("GET", "/chat", fields)[..], b"early"].concat());
@@ -327,7 +318,7 @@ fn a_websocket_becomes_a_tunnel_once_the_server_has_agreed() {
 
 #[test]
 fn the_end_of_a_client_that_came_before_its_upgrade_reaches_the_server_behind_it() {
-    let (mut world, client, server) = asked_world(22);
+    let (mut world, client, server) = asked_world(http_plan(1), 22);
     world.send(client, &request("GET", "/a", "Connection: Upgrade\r\nUpgrade: other\r\n"));
     world.end(client);
     drop(world.take(server));
@@ -361,7 +352,7 @@ fn what_became_a_tunnel_ends_in_the_time_of_any_tunnel_whatever_it_carries() {
 
 #[test]
 fn a_server_that_refuses_an_upgrade_answers_as_to_any_request() {
-    let (mut world, client, server) = asked_world(23);
+    let (mut world, client, server) = asked_world(http_plan(1), 23);
     world.send(client, &request("GET", "/a", "Connection: Upgrade\r\nUpgrade: other\r\n"));
     drop(world.take(server));
     world.send(server, &ok("no"));
