@@ -105,7 +105,7 @@ impl Block {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::sys::memory::resident_bytes;
