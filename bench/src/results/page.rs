@@ -289,9 +289,10 @@ fn absent(figures: &Figures) -> String {
 
 /// How a reader gets figures of his own.
 const REPEAT: &str = "## How to repeat\n\n    scripts/bench.sh\n\n\
-    builds, fetches the peers, runs every scenario (in at most 55 minutes on two processors with nothing else to do) and writes \
-    the report; `scripts/bench.sh --resume` goes on after it was cut off. This page is then made by\n\n    \
-    target/release/bowline-bench report bench-results --to bench\n\n\
+    builds the programs with profile-guided optimisation (`scripts/pgo.sh`: the gateway, the load, the server and the bare \
+    relays alike), fetches the peers, runs every scenario (in at most 52 minutes on two processors with nothing else to do) and \
+    writes the report; `scripts/bench.sh --resume` goes on after it was cut off. This page is then made by\n\n    \
+    target/optimized/bowline-bench report bench-results --to bench\n\n\
     `bench/README.md` says how each figure is taken.\n\n";
 /// Counters that explain a figure.
 const SHOWN_COUNTERS: [&str; 2] = ["move", "stole"];
