@@ -253,8 +253,18 @@ fn a_plan_says_how_long_each_scenario_takes_and_measures_nothing() {
     let report = assert_ran(&output);
     assert_eq!(report["measured"], 0);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("14 measurements in 7 windows") && said.contains(", scale "), "{said}");
+    assert!(said.contains("19 measurements in 7 windows") && said.contains(", scale "), "{said}");
     assert!(!folder.0.join("results.jsonl").exists(), "there is nothing to report");
+}
+
+#[test]
+fn what_trains_the_optimised_programs_is_a_scenario() {
+    let folder = Folder::new("training");
+    let training = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/pgo.toml");
+    let output = run(&folder, &[training, "--gateway", PROGRAM, "--rounds", "1", "--plan"]);
+    assert_ran(&output);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("in 10 windows"), "{said}");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Window {
     pub peers: bool,
     /// Other targets than the scenario's.
     pub targets: Option<Vec<String>>,
+    /// Its rounds are taken in turn with those of the window before it, since a goal compares the two.
+    pub beside: bool,
     /// At least so many rounds.
     pub rounds_min: usize,
     /// At most so many: of what hardly differs from round to round.
@@ -166,6 +168,10 @@ impl Scenario {
             window.check().map_err(|why| Trouble::Asked(format!("scenario {name}, window {of}: {why}")))
         });
         let windows = windows.collect::<Result<Vec<_>, _>>()?;
+        if let Some(first) = windows.first().filter(|first| first.beside) {
+            let why = "beside: there is no window before it";
+            return Err(Trouble::Asked(format!("scenario {name}, window {}: {why}", first.name)));
+        }
         Ok(Self { name: name.into(), about: file.about, targets: file.targets, windows })
     }
 
@@ -298,6 +304,8 @@ struct WindowText {
     #[serde(default)]
     peers: bool,
     targets: Option<Vec<String>>,
+    #[serde(default)]
+    beside: bool,
     #[serde(default = "one")]
     rounds: usize,
     #[serde(default = "default_rounds_max")]
@@ -389,6 +397,7 @@ impl WindowText {
             admin: self.admin,
             peers: self.peers,
             targets: self.targets,
+            beside: self.beside,
             rounds_min: self.rounds,
             rounds_max: self.rounds_max,
             peer_rounds_max: self.peer_rounds_max,
@@ -526,6 +535,7 @@ mod tests {
             ("connections = 1\nwhat = \"churn\"\nprotocol = \"websocket\"", "Bolt's"),
             ("connections = 1\nwhat = \"churn\"", "total is missing"),
             ("connections = 1\nwhat = \"slow_readers\"\nrate = 1", "stalled is missing"),
+            ("connections = 1\nrate = 1\nbeside = true", "no window before it"),
         ] {
             let why = refused(window);
             assert!(why.contains("window w") && why.contains(says), "{window}: {why}");

@@ -1,5 +1,5 @@
-//! Owns a run of scenarios: windows in order, targets interleaved A B A B, disturbed windows taken again, everything written
-//! down as it comes. Bounded in rounds, attempts and time. What lost an answer is written down as such and counts for nothing.
+//! Owns a run of scenarios: windows in order, targets interleaved A B A B, and windows that are compared too, disturbed windows
+//! taken again, everything written down as it comes. Bounded in rounds, attempts and time. What lost an answer is written down as such and counts for nothing.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -119,8 +119,8 @@ pub fn run(options: &SuiteOptions) -> Result<SuiteReport, Trouble> {
     if options.plan_only {
         return Ok(suite.report);
     }
-    for planned in &plan {
-        suite.run_window(planned, whole)?;
+    for windows in plan.chunk_by(|_, next| next.window.beside) {
+        suite.run_windows(windows, whole)?;
     }
     Ok(suite.report)
 }
@@ -138,6 +138,16 @@ impl Planned<'_> {
     fn duration(&self) -> Duration {
         estimate::duration(self.window) * self.rounds.len() as u32
     }
+}
+
+/// Window, round and index of the target: all of the first round before the second begins, whichever window they are of.
+fn in_turn<'a, 'b>(windows: &'a [Planned<'b>]) -> Vec<(&'a Planned<'b>, usize, usize)> {
+    let of_one = |planned: &'a Planned<'b>| {
+        planned.rounds.iter().map(move |(round, target)| (planned, *round, *target))
+    };
+    let mut all: Vec<_> = windows.iter().flat_map(of_one).collect();
+    all.sort_by_key(|(_, round, _)| *round);
+    all
 }
 
 /// `small_rpc 8 min, syscalls 50 s`.
@@ -194,7 +204,25 @@ impl<'a> Suite<'a> {
         Ok(plan)
     }
 
-    fn run_window(&mut self, planned: &Planned<'_>, whole: Duration) -> Result<(), Trouble> {
+    /// Windows whose rounds are taken in turn: one, or those that are to be compared with each other.
+    fn run_windows(&mut self, windows: &[Planned<'_>], whole: Duration) -> Result<(), Trouble> {
+        for planned in windows {
+            self.announce(planned, whole)?;
+        }
+        for (planned, round, target) in in_turn(windows) {
+            let Planned { scenario, window, targets, .. } = planned;
+            let target = &targets[target];
+            if self.begun.elapsed() >= self.options.time_max {
+                let what = format!("{} {} {}", scenario.name, window.name, target.name);
+                self.skip(what, format!("{} s are over", self.options.time_max.as_secs()))?;
+                continue;
+            }
+            self.take(scenario, window, target, round)?;
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, planned: &Planned<'_>, whole: Duration) -> Result<(), Trouble> {
         let Planned { scenario, window, targets, rounds } = planned;
         eprintln!(
             "[{} of about {}] {} {}: {}; {} measurements of {} targets, about {}",
@@ -213,17 +241,7 @@ impl<'a> Suite<'a> {
             about: window.about.clone(),
             connections: window.what.connections(),
             what: what(window),
-        }))?;
-        for (round, target) in rounds {
-            let target = &targets[*target];
-            if self.begun.elapsed() >= self.options.time_max {
-                let what = format!("{} {} {}", scenario.name, window.name, target.name);
-                self.skip(what, format!("{} s are over", self.options.time_max.as_secs()))?;
-                continue;
-            }
-            self.take(scenario, window, target, *round)?;
-        }
-        Ok(())
+        }))
     }
 
     /// Those that can take part; the others are said to be skipped.
@@ -343,3 +361,28 @@ fn tell(record: &MeasuredRecord, again: bool) {
 /// What is only planned leaves no trace in the results.
 const NOWHERE: &str = "/dev/null";
 const VERSION_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_of_windows_that_are_compared_are_taken_in_turn() {
+        let skew = Scenario::find("skew").expect("it is there");
+        let beside: Vec<_> = skew.windows.iter().map(|window| window.beside).collect();
+        assert_eq!(beside, [false, true, false, true], "the goal compares the first two and the last two");
+        let planned = |at: usize, rounds: &[(usize, usize)]| Planned {
+            scenario: &skew,
+            window: &skew.windows[at],
+            targets: Vec::new(),
+            rounds: rounds.to_vec(),
+        };
+        let windows = [planned(0, &[(0, 0), (0, 1), (1, 0)]), planned(1, &[(0, 0), (1, 0), (2, 0)])];
+        let order = in_turn(&windows).into_iter();
+        let order: Vec<_> =
+            order.map(|(planned, round, target)| (&*planned.window.name, round, target)).collect();
+        let even_then_skew =
+            [("even", 0, 0), ("even", 0, 1), ("skew", 0, 0), ("even", 1, 0), ("skew", 1, 0), ("skew", 2, 0)];
+        assert_eq!(order, even_then_skew);
+    }
+}
