@@ -190,7 +190,9 @@ impl Tunnel {
         let phase = self.phase.get_or_insert_with(|| Box::new(Phase::Opening(Opening::default())));
         match &mut **phase {
             Phase::Opening(opening) => opening,
-            Phase::Parting(_) => unreachable!("only what is a WebSocket parts, and that is one once bytes flow"),
+            Phase::Parting(_) => {
+                unreachable!("only what is a WebSocket parts, and that is one once bytes flow")
+            }
         }
     }
 
