@@ -28,7 +28,8 @@ pub(crate) struct Kit<A: Application> {
     pub(crate) random: Random,
     /// Pieces that machines wrote in calls after the one that shut their write side: tests want none.
     pub(crate) late_pieces: u64,
-    spare: Spare,
+    /// Empty boxes for connections that come under load.
+    pub(crate) spare: Spare,
 }
 
 impl<A: Application> Kit<A> {

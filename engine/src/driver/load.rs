@@ -22,7 +22,8 @@ pub(crate) struct Load {
     pub(crate) output: OutputQueue,
     /// Written since the machine was last told.
     pub(crate) written: usize,
-    /// When the driver itself wants to look: connect, closing flush, memory pressure. Zero: never.
+    /// When the driver itself wants to look: connect beside a deadline of the machine, closing flush, memory pressure. Zero:
+    /// never.
     pub(crate) limit: Tick,
     /// Where to connect, until that has begun.
     pub(crate) connect: Option<Open>,
@@ -47,7 +48,8 @@ pub(crate) struct Spare {
 impl Load {
     /// True if the connection is no longer under load.
     pub(crate) fn is_empty(&self) -> bool {
-        self.tail.is_none() && self.output.is_empty() && self.need == 0 && self.limit == Tick(0)
+        let waits = self.limit != Tick(0) || self.connect.is_some();
+        self.tail.is_none() && self.output.is_empty() && self.need == 0 && !waits
     }
 }
 

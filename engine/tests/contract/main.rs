@@ -1,9 +1,11 @@
 //! The contract between machines and drivers, rule by rule, against every driver.
 //!
-//! `rules` and `handover` have the tests, which see only a [`stage::Stage`]; `frozen` has rules 8 and 9 and what else only the simulator can
-//! be asked, since no driver of real sockets freezes a machine or has a seed. What no driver may ever do (a call within a
-//! call, time that goes back, a call after the last input) is noticed by `probe` in every test.
+//! `rules` and `handover` have the tests, which see only a [`stage::Stage`]; `frozen` has rules 8 and 9, `connects` the time
+//! of a connect: what only the simulator can be asked, since no driver of real sockets freezes a machine, has a seed or a
+//! peer that never answers. What no driver may ever do (a call within a call, time that goes back, a call after the last
+//! input) is noticed by `probe` in every test.
 
+mod connects;
 mod frozen;
 mod handover;
 mod probe;

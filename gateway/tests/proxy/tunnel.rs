@@ -10,6 +10,7 @@ use bowline_gateway::error::CloseReason;
 use bowline_gateway::metrics::Count;
 use bowline_protocols::proxy_header::{Parsed, Route, Versions, parse};
 
+use crate::counting;
 use crate::world::{Peer, REFUSES, Reach, World, server_address, tunnel_plan};
 
 fn address(text: &str) -> SocketAddr {
@@ -72,6 +73,32 @@ fn a_connect_that_nobody_answers_is_given_up_after_the_time_of_its_cluster() {
     assert!(!world.is_closed(client));
     world.advance(100 + 4 * TICK_MS);
     assert_eq!(world.reason(client), Some(CloseReason::ConnectTimeout));
+}
+
+/// What connections allocate while `tunnels` open at once, whose server takes its time, after as many came and went. What
+/// accepts them is not counted.
+fn allocations_of_opening(world: &mut World, tunnels: usize) -> u64 {
+    let mut counted = 0;
+    for _ in 0..2 {
+        world.set_reach(server_address(1), Reach::Silent);
+        // Whoever ended has taken its box of load along, and all that begin one after the other share one.
+        let mut clients = vec![world.connect(0)];
+        let before = counting::count();
+        clients.extend((0..tunnels).map(|_| world.connect(0)));
+        world.let_connect(server_address(1));
+        counted = counting::count() - before;
+        assert_eq!(world.open_servers().len(), clients.len());
+        clients.into_iter().for_each(|client| world.cut(client));
+    }
+    counted
+}
+
+#[test]
+fn a_plain_tunnel_allocates_the_machine_of_its_server_and_nothing_while_it_waits() {
+    // More than there are spare boxes of load.
+    const TUNNELS: usize = 600;
+    let mut world = World::new(tunnel_plan(1), 11).one_worker();
+    assert_eq!(allocations_of_opening(&mut world, TUNNELS), TUNNELS as u64);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! effects in the order of the contract (rules 3, 5, 6, 7). It does no system call, reads no clock, and knows neither
 //! slots nor tasks, so the raw mode, the tokio mode and the simulator cannot differ in what they promise.
 
+mod connect;
 mod frozen;
 
 use std::io::{self, ErrorKind, IoSlice};
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 
 use crate::buf::{Chunk, OutputQueue, Piece, Pool, Pressure};
 use crate::driver::kit::{Batch, Kit, Random};
-use crate::driver::load::Load;
+use crate::driver::load::{Load, Spare};
 use crate::machine::{
     Address, Application, CloseCause, Context, Host, Incoming, Input, Lost, Machine, Open, OpenError,
     OpenRefused,
@@ -37,7 +38,7 @@ const WRITE_SLICES_FEW: usize = 4;
 pub(crate) struct Core<A: Application> {
     machine: Option<Box<dyn Machine<A>>>,
     load: Option<Box<Load>>,
-    /// When the machine wants to be called.
+    /// When the machine wants to be called, or the connect must be done ([`CONNECT_TIMED`]).
     deadline: Tick,
     flags: u16,
     end: Option<CloseCause>,
@@ -69,6 +70,8 @@ const PEER_SHUT: u16 = 1 << 10;
 const OPENED: u16 = 1 << 11;
 /// Nothing was read since memory was too short for it.
 const HELD_BACK: u16 = 1 << 12;
+/// The deadline is that of the connect: the machine has armed none.
+const CONNECT_TIMED: u16 = 1 << 13;
 
 /// Where and when a call happens.
 #[derive(Clone, Copy)]
@@ -106,8 +109,13 @@ impl Note {
 pub(crate) trait Port<A: Application> {
     /// Takes mail for delivery.
     fn post(&mut self, to: Address, mail: A::Mail);
-    /// Makes a connection.
-    fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>>;
+    /// Makes a connection, out of an empty box.
+    fn open(
+        &mut self,
+        open: Open,
+        machine: Box<dyn Machine<A>>,
+        load: Box<Load>,
+    ) -> Result<Address, OpenRefused<A>>;
     /// Takes `peer` for the peer of the connection; false if its source has as many as it may.
     fn set_peer(&mut self, peer: SocketAddr) -> bool;
     /// Publishes figures.
@@ -140,11 +148,12 @@ struct CallHost<'a, A: Application> {
     port: &'a mut dyn Port<A>,
     batch: &'a mut Batch,
     random: &'a mut Random,
+    spare: &'a mut Spare,
 }
 
 impl<A: Application> Host<A> for CallHost<'_, A> {
     fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>> {
-        self.port.open(open, machine)
+        self.port.open(open, machine, self.spare.take())
     }
 
     fn set_peer(&mut self, peer: SocketAddr) -> bool {
@@ -166,22 +175,6 @@ impl<A: Application> Core<A> {
         Core { machine: None, load: None, deadline: Tick::NEVER, flags: READING, end: None }
     }
 
-    /// A connection that is to be opened.
-    pub(crate) fn opening(machine: Box<dyn Machine<A>>, open: &Open, now: Time) -> Core<A> {
-        let load = Load {
-            limit: Tick::ceil(now.after_ms(open.timeout_ms)),
-            connect: Some(*open),
-            ..Load::default()
-        };
-        Core {
-            machine: Some(machine),
-            load: Some(Box::new(load)),
-            deadline: Tick::NEVER,
-            flags: READING | CONNECTING | OPENED,
-            end: None,
-        }
-    }
-
     fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
@@ -201,16 +194,6 @@ impl<A: Application> Core<A> {
     /// True if it waits for its machine.
     pub(crate) fn is_new(&self) -> bool {
         self.machine.is_none() && self.end.is_none()
-    }
-
-    /// Where a connection that is being opened goes, until it was asked once.
-    pub(crate) fn take_connect(&mut self) -> Option<Open> {
-        self.load.as_mut()?.connect.take()
-    }
-
-    /// True until the connection is established.
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.has(CONNECTING)
     }
 
     /// Why it ends, once that is decided.
@@ -300,7 +283,7 @@ impl<A: Application> Core<A> {
         let (output_bytes, input_bytes) = (self.output_bytes(), self.input_bytes());
         let held_back = self.has(HELD_BACK);
         let Some(machine) = self.machine.as_mut() else { return };
-        let Kit { local, pool, effects, batch, random, .. } = kit;
+        let Kit { local, pool, effects, batch, random, spare, .. } = kit;
         let mut context = Context {
             now: here.now,
             me: here.me,
@@ -312,7 +295,7 @@ impl<A: Application> Core<A> {
             local,
             pool,
             effects,
-            host: &mut CallHost { port, batch, random },
+            host: &mut CallHost { port, batch, random, spare },
         };
         machine.on(input, &mut context);
         self.apply(here.now, kit, port);
@@ -334,8 +317,9 @@ impl<A: Application> Core<A> {
             port.publish(note);
         }
         if let Some(deadline) = effects.deadline.take() {
-            self.deadline = deadline.map_or(Tick::NEVER, Tick::ceil);
+            self.arm(deadline.map_or(Tick::NEVER, Tick::ceil), kit);
         }
+        let effects = &mut kit.effects;
         if let Some(watch) = effects.watch_output.take() {
             self.set(WATCHING, watch);
         }
@@ -380,8 +364,7 @@ impl<A: Application> Core<A> {
 
     fn close(&mut self, reason: u8, abort: bool, now: Time, kit: &mut Kit<A>) {
         self.end.get_or_insert(CloseCause::Machine(reason));
-        self.machine = None;
-        self.deadline = Tick::NEVER;
+        self.disarm();
         self.set(ABORT, abort || self.has(ABORT | CONNECTING));
         let mut load = self.load.take().unwrap_or_else(|| kit.take_load());
         (load.tail, load.need) = (None, 0);
@@ -391,9 +374,15 @@ impl<A: Application> Core<A> {
 
     fn lose(&mut self, lost: Lost) {
         self.end.get_or_insert(CloseCause::Lost(lost));
+        self.disarm();
+        self.set(ABORT, true);
+    }
+
+    /// Nobody is to be called any more.
+    fn disarm(&mut self) {
         self.machine = None;
         self.deadline = Tick::NEVER;
-        self.set(ABORT, true);
+        self.set(CONNECT_TIMED, false);
     }
 
     /// The machine panicked: it is called no more, and the connection is reset.
@@ -408,30 +397,6 @@ impl<A: Application> Core<A> {
             self.call(Input::Lost(lost), here, kit, port);
         }
         self.lose(lost);
-    }
-
-    /// The connection is established.
-    pub(crate) fn on_open(&mut self, here: &Here, kit: &mut Kit<A>, port: &mut dyn Port<A>) {
-        self.set(CONNECTING, false);
-        if let Some(load) = &mut self.load {
-            load.limit = Tick(0);
-        }
-        self.call(Input::Opened, here, kit, port);
-    }
-
-    /// The connection could not be established: the machine's last input.
-    pub(crate) fn on_failed(
-        &mut self,
-        error: OpenError,
-        here: &Here,
-        kit: &mut Kit<A>,
-        port: &mut dyn Port<A>,
-    ) {
-        self.call(Input::Failed(error), here, kit, port);
-        self.end = Some(CloseCause::Failed(error));
-        self.machine = None;
-        self.deadline = Tick::NEVER;
-        self.set(ABORT, true);
     }
 
     /// Mail for the machine; the caller has checked [`Core::takes_mail`].
@@ -449,6 +414,12 @@ impl<A: Application> Core<A> {
     /// A deadline may have come (rule 7). A stale call does nothing.
     pub(crate) fn on_timer(&mut self, here: &Here, kit: &mut Kit<A>, port: &mut dyn Port<A>) {
         let due = |tick: Tick| tick != Tick(0) && tick.time() <= here.now;
+        if self.has(CONNECT_TIMED) {
+            if due(self.deadline) {
+                self.on_failed(OpenError::TimedOut, here, kit, port);
+            }
+            return;
+        }
         if let Some(load) = self.load.as_mut().filter(|load| due(load.limit)) {
             load.limit = Tick(0);
             if self.has(CONNECTING) {

@@ -10,6 +10,7 @@ use crossbeam::deque::Worker as Deque;
 
 use crate::driver::core::{Core, Note, Port};
 use crate::driver::epoll::hub::{Hub, Own};
+use crate::driver::load::Load;
 use crate::machine::{Address, Application, Open, OpenRefused};
 use crate::slot::inbox::{Letters, Node};
 use crate::slot::shared::{NO_LISTENER, Shared};
@@ -157,11 +158,12 @@ impl<A: Application> Port<A> for TurnPort<'_, A> {
         &mut self,
         open: Open,
         machine: Box<dyn crate::machine::Machine<A>>,
+        load: Box<Load>,
     ) -> Result<Address, OpenRefused<A>> {
         if self.hub.is_stopping() {
             return Err(OpenRefused(machine));
         }
-        let own = Own::new(Core::opening(machine, &open, self.now));
+        let own = Own::new(Core::opening(machine, &open, load, self.now));
         let newcomer = Newcomer { own, home: self.out.home, peer: Some(open.to), listener: NO_LISTENER };
         match self.hub.table.claim(self.now, newcomer) {
             Ok((held, address)) => {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use crate::driver::control::ConnectionInfo;
 use crate::driver::core::{Core, Note, Port};
+use crate::driver::load::Load;
 use crate::machine::{Accepted, Address, Application, Machine, Open, OpenError, OpenRefused};
 use crate::time::{Tick, Time};
 
@@ -360,13 +361,18 @@ impl<A: Application> Desk<'_, A> {
         }
     }
 
-    fn begin(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>> {
+    fn begin(
+        &mut self,
+        open: Open,
+        machine: Box<dyn Machine<A>>,
+        load: Box<Load>,
+    ) -> Result<Address, OpenRefused<A>> {
         if self.ground.live >= self.ground.options.connections_max {
             self.ground.stats.refused += 1;
             return Err(OpenRefused(machine));
         }
         self.ground.stats.connects += 1;
-        let core = Core::opening(machine, &open, self.ground.now);
+        let core = Core::opening(machine, &open, load, self.ground.now);
         let address = self.ground.claim(core, None, None);
         self.ground.slot(address.index).info.peer = Some(open.to);
         let figures = [u64::from(address.index), u64::from(open.to.port())];
@@ -385,10 +391,15 @@ impl<A: Application> Port<A> for Desk<'_, A> {
         });
     }
 
-    fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>> {
-        let (mut machine, mut result) = (Some(machine), None);
+    fn open(
+        &mut self,
+        open: Open,
+        machine: Box<dyn Machine<A>>,
+        load: Box<Load>,
+    ) -> Result<Address, OpenRefused<A>> {
+        let (mut parts, mut result) = (Some((machine, load)), None);
         (self.ground.meter.outside)(&mut || {
-            result = machine.take().map(|machine| self.begin(open, machine));
+            result = parts.take().map(|(machine, load)| self.begin(open, machine, load));
         });
         result.expect("a meter runs what it is given, once")
     }

@@ -16,6 +16,7 @@ use super::socket::Socket;
 use super::worker::Worker;
 use crate::driver::core::{Core, FlushEnd, Here, Note, Port, ReadEnd, lost_by};
 use crate::driver::kit::Kit;
+use crate::driver::load::Load;
 use crate::machine::{
     Address, Application, CloseCause, Closed, Effects, Lost, Machine, Open, OpenError, OpenRefused,
 };
@@ -204,8 +205,13 @@ impl<A: Application> Port<A> for TurnPort<'_, A> {
         self.worker.post(self.me, to, mail);
     }
 
-    fn open(&mut self, open: Open, machine: Box<dyn Machine<A>>) -> Result<Address, OpenRefused<A>> {
-        self.worker.open(open, machine)
+    fn open(
+        &mut self,
+        open: Open,
+        machine: Box<dyn Machine<A>>,
+        load: Box<Load>,
+    ) -> Result<Address, OpenRefused<A>> {
+        self.worker.open(open, machine, load)
     }
 
     fn set_peer(&mut self, peer: SocketAddr) -> bool {

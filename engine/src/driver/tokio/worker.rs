@@ -22,6 +22,7 @@ use super::stop::Stops;
 use super::timers::Timers;
 use crate::driver::core::Core;
 use crate::driver::kit::Kit;
+use crate::driver::load::Load;
 use crate::driver::tide::Tide;
 use crate::machine::{Address, Application, Machine, Open, OpenRefused};
 use crate::slot::inbox::Node;
@@ -108,11 +109,12 @@ impl<A: Application> Worker<A> {
         (self.start)(self, address);
     }
 
-    /// Opens a connection on this worker.
+    /// Opens a connection on this worker, out of an empty box.
     pub(crate) fn open(
         self: &Rc<Self>,
         open: Open,
         machine: Box<dyn Machine<A>>,
+        load: Box<Load>,
     ) -> Result<Address, OpenRefused<A>> {
         if self.hub.is_stopping() {
             return Err(OpenRefused(machine));
@@ -120,17 +122,17 @@ impl<A: Application> Worker<A> {
         let own = Own { core: Core::accepted(), accepted: None };
         let newcomer = Newcomer { own, home: self.number, peer: Some(open.to), listener: NO_LISTENER };
         let now = self.hub.clock.now();
-        let mut machine = Some(machine);
+        let mut parts = Some((machine, load));
         let claimed = self.hub.claim(newcomer, |own| {
-            let machine = machine.take().expect("a slot is prepared once");
-            own.core = Core::opening(machine, &open, now);
+            let (machine, load) = parts.take().expect("a slot is prepared once");
+            own.core = Core::opening(machine, &open, load, now);
         });
         match claimed {
             Ok(address) => {
                 self.spawn(address);
                 Ok(address)
             }
-            Err(_) => Err(OpenRefused(machine.take().expect("without a slot nothing was prepared"))),
+            Err(_) => Err(OpenRefused(parts.take().expect("without a slot nothing was prepared").0)),
         }
     }
 

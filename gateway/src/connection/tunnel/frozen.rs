@@ -13,7 +13,7 @@ use crate::worker::Worker;
 use super::super::state::{Kind, Partners, freeze, partner, thaw};
 use super::due::Due;
 use super::parting::Parting;
-use super::{Phase, Side, Tunnel};
+use super::{Phase, Side, Stage, Tunnel};
 
 /// The state of a frozen side; the partner by position.
 #[derive(Serialize, Deserialize)]
@@ -52,7 +52,7 @@ enum FramesForm {
 impl Tunnel {
     /// This side as data, once bytes may flow.
     pub(super) fn frozen(&self) -> Freeze {
-        if self.opening().is_some() || self.closed {
+        if self.stage != Stage::Open {
             return Freeze::NotYet { why: "the tunnel is being opened or closed" };
         }
         let mut partners = Partners::default();
@@ -88,6 +88,7 @@ impl Tunnel {
         };
         let [credit_bytes, owed_bytes, unwritten_bytes] = state.bytes;
         Ok(Tunnel {
+            stage: Stage::Open,
             ended: state.ended,
             partner_ended: state.partner_ended,
             credit_bytes,

@@ -40,7 +40,8 @@ use parting::{ANSWER_MS, Parting};
 #[derive(Debug)]
 pub struct Tunnel {
     side: Side,
-    /// What is known at the beginning or at the end alone.
+    stage: Stage,
+    /// What few tunnels have to know at the beginning, or at the end.
     phase: Option<Box<Phase>>,
     /// Where the stream that this side writes stands, if it is a WebSocket's.
     frames: Option<Frames>,
@@ -48,7 +49,6 @@ pub struct Tunnel {
     ended: bool,
     /// The partner's peer will send no more.
     partner_ended: bool,
-    closed: bool,
     /// The gateway drains, and that is why it must end.
     draining: bool,
     /// The listener of a client, the cluster of a server.
@@ -67,7 +67,19 @@ pub struct Tunnel {
     must_end: Due,
 }
 
-/// What most of a tunnel's life needs no memory for.
+/// How far a side is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Bytes may not flow yet.
+    Opening,
+    /// They may.
+    Open,
+    /// It has said that it ends, or was told so.
+    Closed,
+}
+
+/// What most of a tunnel's life needs no memory for. Nor does a plain beginning: thousands that open at once would each
+/// leave a hole between machines that stay.
 #[derive(Debug)]
 enum Phase {
     /// Until bytes may flow.
@@ -85,20 +97,21 @@ enum Side {
 impl Tunnel {
     /// The connection that `listener` accepted.
     pub fn accepted(listener: u16, arrived: Arrived) -> Tunnel {
-        Tunnel {
-            phase: Some(Box::new(Phase::Opening(Opening::of(arrived)))),
-            ..Tunnel::new(Side::Client, listener, None, None)
+        let mut tunnel = Tunnel::new(Side::Client, listener, None, None);
+        if arrived != Arrived::default() {
+            tunnel.opening_mut().arrived = arrived;
         }
+        tunnel
     }
 
     fn new(side: Side, origin: u16, partner: Option<Address>, place: Option<Place>) -> Tunnel {
         Tunnel {
             side,
+            stage: Stage::Opening,
             phase: None,
             frames: None,
             ended: false,
             partner_ended: false,
-            closed: false,
             draining: false,
             origin,
             partner,
@@ -163,6 +176,7 @@ impl Tunnel {
         }
     }
 
+    /// What is known beyond the plain beginning.
     fn opening(&self) -> Option<&Opening> {
         match self.phase.as_deref() {
             Some(Phase::Opening(opening)) => Some(opening),
@@ -170,22 +184,35 @@ impl Tunnel {
         }
     }
 
-    fn opening_mut(&mut self) -> Option<&mut Opening> {
-        match self.phase.as_deref_mut() {
-            Some(Phase::Opening(opening)) => Some(opening),
-            _ => None,
+    /// The same, to write something down.
+    fn opening_mut(&mut self) -> &mut Opening {
+        debug_assert!(self.is_opening(), "a tunnel begins once");
+        let phase = self.phase.get_or_insert_with(|| Box::new(Phase::Opening(Opening::default())));
+        match &mut **phase {
+            Phase::Opening(opening) => opening,
+            Phase::Parting(_) => {
+                unreachable!("only what is a WebSocket parts, and that is one once bytes flow")
+            }
         }
+    }
+
+    fn is_opening(&self) -> bool {
+        self.stage == Stage::Opening
+    }
+
+    fn is_closed(&self) -> bool {
+        self.stage == Stage::Closed
     }
 
     /// Bytes may flow from now on.
     fn begin<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        self.phase = None;
+        (self.stage, self.phase) = (Stage::Open, None);
         self.credit_bytes = window_bytes(context.local);
         context.set_state(State::Active as u8);
     }
 
     fn on_bytes<A: Proxy>(&mut self, incoming: &mut Incoming<'_>, context: &mut Context<'_, A>) {
-        if self.opening().is_some() {
+        if self.is_opening() {
             return self.on_hello(incoming, context);
         }
         let taken = incoming.len().min(self.credit_bytes as usize);
@@ -275,7 +302,7 @@ impl Tunnel {
         context.write(piece);
         self.say_goodbye_if_asked(context);
         debug_assert!(
-            kept == whole || self.closed || self.has_said_goodbye(),
+            kept == whole || self.is_closed() || self.has_said_goodbye(),
             "only a goodbye cuts the stream"
         );
         self.discard(whole - kept, context);
@@ -294,7 +321,7 @@ impl Tunnel {
     }
 
     fn on_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.opening().is_some() {
+        if self.is_opening() {
             return self.on_early_end(context);
         }
         self.ended = true;
@@ -334,10 +361,10 @@ impl Tunnel {
         }
         self.judge_hello(context);
         self.judge_parting(context);
-        if self.keeps_time() && !self.closed {
+        if self.keeps_time() && !self.is_closed() {
             self.judge_idle(context);
         }
-        if let Some(deadline) = self.must_end.time().filter(|_| !self.closed) {
+        if let Some(deadline) = self.must_end.time().filter(|_| !self.is_closed()) {
             self.arm(deadline, context);
         }
     }
@@ -392,19 +419,19 @@ impl Tunnel {
 
     /// Once both directions have ended and everything is written, nothing is left.
     fn close_if_done<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.ended && self.partner_ended && self.unwritten_bytes == 0 && !self.closed {
+        if self.ended && self.partner_ended && self.unwritten_bytes == 0 && !self.is_closed() {
             let why = if self.parts_by_drain() { CloseReason::Drain } else { CloseReason::PeerClosed };
             self.close(why, context);
         }
     }
 
     fn close<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
-        self.closed = true;
+        self.stage = Stage::Closed;
         context.close(reason.index() as u8);
     }
 
     fn reset<A: Proxy>(&mut self, reason: CloseReason, context: &mut Context<'_, A>) {
-        self.closed = true;
+        self.stage = Stage::Closed;
         context.reset(reason.index() as u8);
     }
 }
@@ -428,7 +455,7 @@ impl<A: Proxy> Machine<A> for Tunnel {
             Input::Flushed { written, queued } => self.on_flushed(written, queued, context),
             Input::EndOfStream => self.on_end(context),
             Input::Lost(_) => {
-                self.closed = true;
+                self.stage = Stage::Closed;
                 self.tell(Mail::PartnerGone, context);
             }
         }

@@ -1,6 +1,7 @@
 //! How a tunnel comes to be: its route, by the first message of TLS where the listener says so, its endpoint, the connect
 //! and those tried after it, and the PROXY header that goes first. No byte of the client is taken before all of that is
-//! done, so it can begin again elsewhere. Dropped as a whole when bytes may flow.
+//! done, so it can begin again elsewhere. A plain beginning writes nothing down; what another does is dropped as a whole when
+//! bytes may flow.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,27 +24,21 @@ use crate::worker::Worker;
 use super::super::front::Arrived;
 use super::super::front::HELD_BACK_MS;
 use super::super::state::State;
-use super::{Phase, Side, Tunnel};
+use super::{Side, Stage, Tunnel};
 
-/// What one side knows until bytes may flow.
+/// What one side knows until bytes may flow, beyond what every tunnel knows.
 #[derive(Debug, Default)]
 pub(super) struct Opening {
-    /// Which addresses the client has used.
-    arrived: Arrived,
+    /// Which addresses the client has used, where somebody asks for them.
+    pub(super) arrived: Arrived,
     /// When the first message of TLS must be there, while it is waited for.
     hello_due: Option<Time>,
-    /// Where the tunnel goes, once that is known.
+    /// Where the tunnel goes, if that is not where its listener leads.
     cluster: Option<u16>,
+    /// Connects that failed.
     attempts: u32,
     /// What the server's side writes first.
     header: Vec<u8>,
-}
-
-impl Opening {
-    /// Of a client.
-    pub(super) fn of(arrived: Arrived) -> Opening {
-        Opening { arrived, ..Opening::default() }
-    }
 }
 
 impl Tunnel {
@@ -69,23 +64,33 @@ impl Tunnel {
             return self.go(None, context);
         };
         let due = context.now.after_ms(passthrough.timeout_ms);
-        if let Some(opening) = self.opening_mut() {
-            opening.hello_due = Some(due);
-        }
+        self.opening_mut().hello_due = Some(due);
         self.arm(due, context);
     }
 
     /// Its route is known: to `cluster`, or to the listener's own.
     fn go<A: Proxy>(&mut self, cluster: Option<u16>, context: &mut Context<'_, A>) {
-        let default = context.local.shared.targets.default_of(self.origin).map(|target| target.cluster);
-        let Some(opening) = self.opening_mut() else { return };
-        (opening.cluster, opening.hello_due) = (cluster.or(default), None);
-        if let Some(at) = opening.cluster {
+        if cluster.is_some() || self.awaits_hello() {
+            let opening = self.opening_mut();
+            (opening.cluster, opening.hello_due) = (cluster, None);
+        }
+        if let Some(at) = self.cluster(context.local) {
             context.local.shared.clusters[usize::from(at)].budget().note_request();
         }
         // What came so far is offered again when the server is there.
         context.set_reading(false);
         self.dial(CloseReason::NoEndpoint, context);
+    }
+
+    /// Where it goes: to the cluster that the first message of TLS named, or where its listener leads.
+    fn cluster(&self, local: &Worker) -> Option<u16> {
+        let named = self.opening().and_then(|opening| opening.cluster);
+        named.or_else(|| local.shared.targets.default_of(self.origin).map(|target| target.cluster))
+    }
+
+    /// Whether the first message of TLS is waited for.
+    fn awaits_hello(&self) -> bool {
+        self.opening().is_some_and(|opening| opening.hello_due.is_some())
     }
 
     fn passthrough(&self, local: &Worker) -> Option<PassthroughPlan> {
@@ -116,7 +121,7 @@ impl Tunnel {
     pub(super) fn on_early_end<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         let is_required = self.passthrough(context.local).is_some_and(|plan| plan.is_required);
         self.ended = true;
-        if self.opening().is_none_or(|opening| opening.hello_due.is_none()) {
+        if !self.awaits_hello() {
             // Its server is being connected, and is told then.
             return;
         }
@@ -138,9 +143,7 @@ impl Tunnel {
         if context.held_back {
             // What lies unread for want of memory here is no fault of the client.
             let due = context.now.after_ms(HELD_BACK_MS);
-            if let Some(opening) = self.opening_mut() {
-                opening.hello_due = Some(due);
-            }
+            self.opening_mut().hello_due = Some(due);
             return self.arm(due, context);
         }
         let is_required = self.passthrough(context.local).is_none_or(|plan| plan.is_required);
@@ -152,8 +155,7 @@ impl Tunnel {
 
     /// Opens the server's side, or ends for `why` if there is no way.
     fn dial<A: Proxy>(&mut self, why: CloseReason, context: &mut Context<'_, A>) {
-        let Some(opening) = self.opening() else { return };
-        let Some(at) = opening.cluster else { return self.reset(CloseReason::NoRoute, context) };
+        let Some(at) = self.cluster(context.local) else { return self.reset(CloseReason::NoRoute, context) };
         let cluster = Arc::clone(&context.local.shared.clusters[usize::from(at)]);
         let chosen = if cluster.plan().original_destination {
             self.place_at_original(&cluster, context.local)
@@ -168,10 +170,10 @@ impl Tunnel {
         };
         let open = cluster.open(place.endpoint().address());
         let header = self.header(&cluster, context.peer);
-        let server = Tunnel {
-            phase: Some(Box::new(Phase::Opening(Opening { header, ..Opening::default() }))),
-            ..Tunnel::new(Side::Server, at, Some(context.me), Some(place))
-        };
+        let mut server = Tunnel::new(Side::Server, at, Some(context.me), Some(place));
+        if !header.is_empty() {
+            server.opening_mut().header = header;
+        }
         match context.open(open, Box::new(server)) {
             Ok(partner) => self.partner = Some(partner),
             Err(_) => self.reset(CloseReason::LimitConnections, context),
@@ -207,20 +209,20 @@ impl Tunnel {
         let name = &shared.clusters[usize::from(self.origin)].plan().name;
         logging::connection_opened(context.me.as_u64(), context.peer, name);
         context.local.count(Count::UpstreamConnectionsOpened);
-        let header =
-            self.opening_mut().map(|opening| std::mem::take(&mut opening.header)).unwrap_or_default();
-        if !header.is_empty() && !context.write_copy(&header) {
+        let header = self.opening().map_or(&[][..], |opening| &opening.header);
+        let bytes = header.len() as u32;
+        if !header.is_empty() && !context.write_copy(header) {
             self.tell(Mail::PartnerGone, context);
             return self.reset(CloseReason::MemoryCeiling, context);
         }
-        self.unwritten_bytes = header.len() as u32;
+        self.unwritten_bytes = bytes;
         self.begin(context);
         self.tell(Mail::TunnelOpened, context);
     }
 
     /// The server's side could not be connected.
     pub(super) fn on_failed<A: Proxy>(&mut self, error: OpenError, context: &mut Context<'_, A>) {
-        self.closed = true;
+        self.stage = Stage::Closed;
         context.local.count(Count::UpstreamConnectFailures);
         // A lack on this side says nothing about the endpoint.
         if let Some(place) = self.place.take().filter(|_| error != OpenError::Exhausted) {
@@ -232,13 +234,15 @@ impl Tunnel {
 
     pub(super) fn on_partner_failed<A: Proxy>(&mut self, why: CloseReason, context: &mut Context<'_, A>) {
         self.partner = None;
-        let Some(opening) = self.opening_mut() else { return };
-        opening.attempts += 1;
-        let cluster = opening.cluster.map(|at| &context.local.shared.clusters[usize::from(at)]);
+        if !self.is_opening() {
+            return;
+        }
+        self.opening_mut().attempts += 1;
+        let attempts = self.opening().map_or(0, |opening| opening.attempts);
+        let cluster = self.cluster(context.local).map(|at| &context.local.shared.clusters[usize::from(at)]);
         // There is only one place where the client wanted to go.
         let cluster = cluster.filter(|cluster| !cluster.plan().original_destination);
-        let Some(cluster) = cluster.filter(|cluster| opening.attempts < cluster.plan().connect_attempts)
-        else {
+        let Some(cluster) = cluster.filter(|cluster| attempts < cluster.plan().connect_attempts) else {
             return self.reset(why, context);
         };
         if !cluster.budget().take(context.now) {

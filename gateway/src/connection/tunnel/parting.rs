@@ -110,7 +110,7 @@ impl Tunnel {
     /// Puts the close frame where it may stand. Behind the end or another close frame none may, nor is one needed: the
     /// other side hears of the end all the same.
     pub(super) fn say_goodbye<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.closed || self.has_said_goodbye() {
+        if self.is_closed() || self.has_said_goodbye() {
             return;
         }
         match self.frames {
@@ -119,7 +119,7 @@ impl Tunnel {
             Some(Frames::Between) => self.write_goodbye(context),
             _ => return,
         }
-        if self.closed {
+        if self.is_closed() {
             return;
         }
         self.set_parting(Parting::Said);
@@ -166,7 +166,7 @@ impl Tunnel {
             return self.reset(CloseReason::PartnerGone, context);
         }
         self.say_last_word(context);
-        if !self.closed {
+        if !self.is_closed() {
             self.close(CloseReason::Drain, context);
         }
     }
