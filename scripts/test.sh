@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/check.sh
-# One of the clients of the end-to-end tests; where it cannot be installed, they say so.
+# Clients of the end-to-end tests, and a proxy in front of them; where they cannot be had, the tests say so.
 command -v curl >/dev/null || { apt-get update -qq && apt-get install -y -qq curl; } >/dev/null 2>&1 || true
+scripts/peers.sh wrk haproxy || true
 cargo test --workspace
 scripts/loom.sh

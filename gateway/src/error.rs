@@ -95,6 +95,8 @@ vocabulary! {
         UpgradeRefused = "upgrade_refused", (status::SERVER_EXCEPTION, 426);
         /// A fault that an operator asked for with a filter.
         FaultInjected = "fault_injected", (status::SERVER_THREADPOOL_BUSY, 503);
+        /// The deadline of a drain came before anything of the answer; of HTTP only.
+        DrainDeadline = "drain_deadline", (status::CONNECTION_CLOSED, 503);
     }
 }
 
@@ -340,6 +342,7 @@ mod tests {
             (Failure::MethodRefused, 2, 405),
             (Failure::UpgradeRefused, 2, 426),
             (Failure::FaultInjected, 4, 503),
+            (Failure::DrainDeadline, 16, 503),
         ];
         assert_eq!(expected.len(), Failure::COUNT);
         for (failure, status, http_status) in expected {

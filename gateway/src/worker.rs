@@ -20,6 +20,7 @@ use crate::config::plan::Plan;
 use crate::error::Failure;
 use crate::exchange::HttpLoad;
 use crate::exchange::LargeFrames;
+use crate::exchange::Line;
 use crate::exchange::Load;
 use crate::exchange::Longest;
 use crate::exchange::Work;
@@ -77,6 +78,7 @@ struct Depots {
     messages: Depot<Message>,
     http_loads: Depot<HttpLoad>,
     work: Depot<Work>,
+    lines: Depot<Line>,
 }
 
 /// Empty boxes of one worker.
@@ -86,6 +88,7 @@ struct Spares {
     messages: Spare<Message>,
     http_loads: Spare<HttpLoad>,
     work: Spare<Work>,
+    lines: Spare<Line>,
 }
 
 impl Shared {
@@ -117,6 +120,7 @@ impl Shared {
                 messages: Depot::new(SHARED_HTTP_MAX),
                 http_loads: Depot::new(SHARED_HTTP_MAX),
                 work: Depot::new(SHARED_HTTP_MAX),
+                lines: Depot::new(SHARED_HTTP_MAX),
             },
         }
     }
@@ -168,6 +172,8 @@ pub struct Worker {
     pub pools: Pools,
     /// A buffer that is empty between calls.
     pub scratch: Vec<u8>,
+    /// Another, for a field of ours while the first takes the head that it goes into.
+    pub field: Vec<u8>,
     index: usize,
     spares: Spares,
 }
@@ -180,12 +186,14 @@ impl Worker {
             shared,
             pools,
             scratch: Vec::new(),
+            field: Vec::new(),
             index,
             spares: Spares {
                 loads: Spare::new(SPARE_LOADS_MAX),
                 messages: Spare::new(SPARE_HTTP_MAX),
                 http_loads: Spare::new(SPARE_HTTP_MAX),
                 work: Spare::new(SPARE_HTTP_MAX),
+                lines: Spare::new(SPARE_HTTP_MAX),
             },
         }
     }
@@ -212,6 +220,7 @@ impl Worker {
         spares.messages.clear(&depots.messages);
         spares.http_loads.clear(&depots.http_loads);
         spares.work.clear(&depots.work);
+        spares.lines.clear(&depots.lines);
     }
 
     /// A box for a connection that comes under load.
@@ -253,6 +262,17 @@ impl Worker {
         let trailers = std::mem::take(&mut work.trailers);
         *work = Work { trailers, ..Work::default() };
         self.spares.work.keep(work, &self.shared.depots.work);
+    }
+
+    /// A box for what an access line will say.
+    pub fn take_line(&mut self) -> Box<Line> {
+        self.spares.lines.take(&self.shared.depots.lines)
+    }
+
+    /// Takes the box of a line that was written back.
+    pub fn keep_line(&mut self, mut line: Box<Line>) {
+        line.clear();
+        self.spares.lines.keep(line, &self.shared.depots.lines);
     }
 
     /// Takes an empty box back.

@@ -647,7 +647,7 @@ clusters:
     connect_attempts: 5
     source_addresses: [127.0.0.2, "::1"]
   - {name: transparent, original_destination: true}
-timeouts: {client_fin: 1m, server_fin: 2m, tunnel_max: 24h}
+timeouts: {client_fin: 1m, server_fin: 2m, tunnel_max: 24h, websocket_answer: 7s}
 "#;
 
 #[test]
@@ -674,6 +674,7 @@ fn what_is_said_about_streams_reaches_the_plan() {
     let transparent = &plan.clusters[1];
     assert!(transparent.original_destination && transparent.protocol == Protocol::Tcp);
     assert_eq!((plan.timeouts.client_fin_ms, plan.timeouts.server_fin_ms), (60_000, 120_000));
+    assert_eq!(plan.timeouts.websocket_answer_ms, 7_000);
     assert_eq!(plan.timeouts.tunnel_ms_max, Some(86_400_000));
 }
 

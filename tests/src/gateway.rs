@@ -191,6 +191,14 @@ impl Gateway {
         kib << 10
     }
 
+    /// Everything that is resident now, and its share of what it shares, in bytes.
+    pub fn proportional_bytes(&self) -> u64 {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).expect("it runs");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).expect("the kernel says so");
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("a number");
+        kib << 10
+    }
+
     /// How many descriptors it has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()

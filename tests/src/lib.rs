@@ -24,6 +24,8 @@ pub mod interop;
 
 pub mod websocket;
 
+pub mod node;
+
 pub use bolt::{BoltClient, Call, Message};
 pub use gateway::Gateway;
 pub use http::{HttpAction, HttpServer, HttpStream};

@@ -190,7 +190,9 @@ mod tests {
         let pool = Pool::new(64 << 20);
         let mut queue = OutputQueue::default();
         let mut expected = Vec::new();
-        for number in 0..10_000_u32 {
+        // Each takes a chunk of its own, and Miri is slow at those.
+        let answers: u32 = if cfg!(miri) { 50 } else { 10_000 };
+        for number in 0..answers {
             let mut chunk = Chunk::take(&pool, 65_536).expect("fits");
             for part in [number, number + 1] {
                 expected.extend(part.to_be_bytes());
@@ -200,7 +202,7 @@ mod tests {
             // One batch after the other leaves two answers of four bytes.
             assert!(queue.keep(&pool));
         }
-        assert_eq!((queue.bytes(), queue.pinned_bytes()), (80_000, pool.stats().charged_bytes));
+        assert_eq!((queue.bytes(), queue.pinned_bytes()), (expected.len(), pool.stats().charged_bytes));
         assert!(queue.pinned_bytes() <= 2 * queue.bytes(), "{} bytes", queue.pinned_bytes());
         let mut written = Vec::new();
         while let Some(piece) = queue.pop() {

@@ -12,7 +12,7 @@ use saphyr_parser::ScalarStyle;
 use saphyr_parser::Span;
 use saphyr_parser::StrInput;
 
-use crate::config::fault::Fault;
+use crate::config::fault::Faults;
 use crate::config::fault::Place;
 
 /// A value and where it begins.
@@ -63,14 +63,26 @@ impl Mark {
     }
 }
 
-/// Reads the only document of `text`; an empty file is [`Content::Null`].
-pub(crate) fn parse(path: &str, text: &str) -> Result<Node, Fault> {
+/// Reads the only document of `text`; an empty file is [`Content::Null`]. What has no place in it is told in the order of the
+/// file and left out, so that all else is still looked at. Behind what is no YAML nothing can be read: then there is no tree.
+pub(crate) fn parse(path: &str, text: &str, faults: &mut Faults) -> Option<Node> {
     if text.len() > FILE_BYTES_MAX {
         let message = format!("the file is longer than {FILE_BYTES_MAX} bytes");
-        return Err(Fault { place: Place::WholeFile(path.to_owned()), message });
+        faults.add(Place::WholeFile(path.to_owned()), message);
+        return None;
     }
-    let mut reader = Reader { events: Parser::new_from_str(text), nodes: 0 };
-    reader.document().map_err(|(mark, message)| Fault { place: mark.place(path), message })
+    let mut reader = Reader { events: Parser::new_from_str(text), nodes: 0, left_out: Vec::new() };
+    let read = reader.document();
+    let (root, last) = match read {
+        Ok(root) => (Some(root), None),
+        Err(refusal) => (None, Some(refusal)),
+    };
+    // A value is read before its key is judged.
+    reader.left_out.sort_by_key(|(mark, _)| (mark.line, mark.column));
+    for (mark, message) in reader.left_out.into_iter().chain(last) {
+        faults.add(mark.place(path), message);
+    }
+    root
 }
 
 /// Larger than any configuration written by people.
@@ -85,6 +97,8 @@ type Refusal = (Mark, String);
 struct Reader<'input> {
     events: Parser<'input, StrInput<'input>>,
     nodes: usize,
+    /// What was said and has no place here.
+    left_out: Vec<Refusal>,
 }
 
 impl<'input> Reader<'input> {
@@ -104,7 +118,9 @@ impl<'input> Reader<'input> {
                 Event::DocumentStart(_) => {
                     documents = 1;
                     let (event, span) = self.next()?;
-                    root = self.node(event, span, 0)?;
+                    if let Some(node) = self.node(event, span, 0)? {
+                        root = node;
+                    }
                 }
                 _ => {}
             }
@@ -119,25 +135,27 @@ impl<'input> Reader<'input> {
         }
     }
 
-    fn node(&mut self, event: Event<'input>, span: Span, depth: usize) -> Result<Node, Refusal> {
+    /// The node that begins with `event`; nothing for an alias, which has been told.
+    fn node(&mut self, event: Event<'input>, span: Span, depth: usize) -> Result<Option<Node>, Refusal> {
         let mark = Mark::of(&span.start);
         self.nodes += 1;
         if depth > DEPTH_MAX || self.nodes > NODES_MAX {
             return Err((mark, format!("more than {DEPTH_MAX} levels or {NODES_MAX} values")));
         }
+        if is_tagged(&event) {
+            self.left_out.push((mark, "tags have no meaning here".to_owned()));
+        }
         let content = match event {
-            Event::Scalar(_, _, _, Some(_))
-            | Event::SequenceStart(_, Some(_))
-            | Event::MappingStart(_, Some(_)) => {
-                return Err((mark, "tags have no meaning here".to_owned()));
-            }
-            Event::Scalar(text, style, _, None) => scalar(&text, style),
+            Event::Scalar(text, style, ..) => scalar(&text, style),
             Event::SequenceStart(..) => self.list(depth)?,
             Event::MappingStart(..) => self.map(depth)?,
-            Event::Alias(_) => return Err((mark, "aliases are not read; write the value again".to_owned())),
+            Event::Alias(_) => {
+                self.left_out.push((mark, "aliases are not read; write the value again".to_owned()));
+                return Ok(None);
+            }
             _ => return Err((mark, "a value is missing here".to_owned())),
         };
-        Ok(Node { mark, content })
+        Ok(Some(Node { mark, content }))
     }
 
     fn list(&mut self, depth: usize) -> Result<Content, Refusal> {
@@ -147,10 +165,11 @@ impl<'input> Reader<'input> {
             if event == Event::SequenceEnd {
                 return Ok(Content::List(nodes));
             }
-            nodes.push(self.node(event, span, depth + 1)?);
+            nodes.extend(self.node(event, span, depth + 1)?);
         }
     }
 
+    /// Of a key that stands twice both values are kept: the reader of keys looks at either, and the file is refused.
     fn map(&mut self, depth: usize) -> Result<Content, Refusal> {
         let mut pairs: Vec<(String, Mark, Node)> = Vec::new();
         let mut seen: HashMap<String, usize> = HashMap::new();
@@ -159,23 +178,38 @@ impl<'input> Reader<'input> {
             if event == Event::MappingEnd {
                 return Ok(Content::Map(pairs));
             }
-            let key_node = self.node(event, span, depth + 1)?;
-            let Content::Scalar(key) = key_node.content else {
-                return Err((
-                    key_node.mark,
-                    format!("a key must be a word, not {}", key_node.content.kind()),
-                ));
-            };
-            if let Some(line) = seen.insert(key.clone(), key_node.mark.line) {
-                return Err((
-                    key_node.mark,
-                    format!("key {key:?} stands here again; it was said on line {line}"),
-                ));
-            }
+            let key = self.node(event, span, depth + 1)?;
             let (event, span) = self.next()?;
-            pairs.push((key, key_node.mark, self.node(event, span, depth + 1)?));
+            let value = self.node(event, span, depth + 1)?;
+            let Some((key, mark)) = key.and_then(|key| self.word(key)) else { continue };
+            match seen.get(&key) {
+                Some(line) => {
+                    let message = format!("key {key:?} stands here again; it was said on line {line}");
+                    self.left_out.push((mark, message));
+                }
+                None => drop(seen.insert(key.clone(), mark.line)),
+            }
+            pairs.extend(value.map(|value| (key, mark, value)));
         }
     }
+
+    /// What a node says that stands as a key.
+    fn word(&mut self, key: Node) -> Option<(String, Mark)> {
+        match key.content {
+            Content::Scalar(word) => Some((word, key.mark)),
+            other => {
+                self.left_out.push((key.mark, format!("a key must be a word, not {}", other.kind())));
+                None
+            }
+        }
+    }
+}
+
+fn is_tagged(event: &Event<'_>) -> bool {
+    matches!(
+        event,
+        Event::Scalar(_, _, _, Some(_)) | Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_))
+    )
 }
 
 fn scalar(text: &str, style: ScalarStyle) -> Content {
@@ -187,13 +221,19 @@ fn scalar(text: &str, style: ScalarStyle) -> Content {
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Result<Node, Faults> {
+        let mut faults = Faults::default();
+        let root = parse("f.yaml", text, &mut faults);
+        faults.or(root).map(|root| root.expect("a tree, or what is wrong"))
+    }
+
     fn refused(text: &str) -> String {
-        parse("f.yaml", text).expect_err("it is refused").to_string()
+        read(text).expect_err("it is refused").to_string()
     }
 
     #[test]
     fn nodes_know_where_they_stand() {
-        let root = parse("f.yaml", "a: 1\nb:\n  - c: [x, 'y']\n").unwrap();
+        let root = read("a: 1\nb:\n  - c: [x, 'y']\n").unwrap();
         let Content::Map(pairs) = root.content else { panic!("a map") };
         assert_eq!((pairs[0].0.as_str(), pairs[0].1), ("a", Mark { line: 1, column: 1 }));
         let Content::List(items) = &pairs[1].2.content else { panic!("a list") };
@@ -206,7 +246,7 @@ mod tests {
 
     #[test]
     fn json_is_read_and_an_empty_file_is_nothing() {
-        let root = parse("f", "{\"a\": {\"b\": [1, true, null, \"null\"]}}").unwrap();
+        let root = read("{\"a\": {\"b\": [1, true, null, \"null\"]}}").unwrap();
         let Content::Map(pairs) = root.content else { panic!("a map") };
         let Content::Map(inner) = &pairs[0].2.content else { panic!("a map") };
         let Content::List(items) = &inner[0].2.content else { panic!("a list") };
@@ -214,7 +254,7 @@ mod tests {
         let text = |word: &str| Content::Scalar(word.to_owned());
         assert_eq!(contents, [text("1"), text("true"), Content::Null, text("null")]);
         for empty in ["", "# only a comment\n", "---\n"] {
-            assert_eq!(parse("f", empty).unwrap().content, Content::Null, "{empty:?}");
+            assert_eq!(read(empty).unwrap().content, Content::Null, "{empty:?}");
         }
     }
 
@@ -232,6 +272,20 @@ mod tests {
         );
         assert_eq!(refused("[a]: 1\n"), "f.yaml:1:1: a key must be a word, not a list");
         assert!(refused("a: [1\nb: 2\n").starts_with("f.yaml:2:"), "{}", refused("a: [1\nb: 2\n"));
+    }
+
+    #[test]
+    fn all_that_has_no_place_is_told_in_the_order_of_the_file() {
+        let text = "a: &x {b: 1, b: 2}\n? [c]\n: !!str 1\nd: [*x, !!int 3]\na: 3\n";
+        let told = refused(text);
+        let places: Vec<&str> = told.lines().map(|line| &line[..12]).collect();
+        assert_eq!(
+            places,
+            ["f.yaml:1:14:", "f.yaml:2:3: ", "f.yaml:3:3: ", "f.yaml:4:5: ", "f.yaml:4:9: ", "f.yaml:5:1: "],
+            "{told}"
+        );
+        assert!(refused("a: 1\na: 2\nb: [\n").starts_with("f.yaml:2:1: key \"a\" stands here again"));
+        assert_eq!(refused("a: 1\na: 2\nb: [\n").lines().count(), 2, "and where it stops being YAML");
     }
 
     #[test]

@@ -421,6 +421,8 @@ pub const KEYS: &[Key] = &[
         "The head of an HTTP request must be there so long after its first byte, whatever comes of it in between"),
     changes("timeouts.http_body", Kind::Duration(100, DAY), "1m",
         "How long less than `limits.http_body_rate_min` may come of a request's body while it is read, or be taken of an answer; a server that falls silent in the middle of an answer has `timeouts.idle`"),
+    changes("timeouts.websocket_answer", Kind::Duration(100, HOUR), "2s",
+        "When a drain ends a WebSocket, how long its client has for its close frame, and as long again its server; longer suits clients far away, and `drain.deadline` bounds both"),
     changes("http.forwarded", Kind::Choice(&["x-forwarded", "forwarded", "both", "off"]), "x-forwarded",
         "How upstreams learn of the client: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239); what clients say of themselves in either is removed unless they are trusted"),
     changes("http.trusted", Kind::Texts("IP|IP/BITS"), "(nobody)",

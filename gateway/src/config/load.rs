@@ -266,6 +266,7 @@ impl Settings<'_> {
             tunnel_ms_max: self.layer.number("timeouts.tunnel_max").map(|(ms, _)| ms),
             http_head_ms: self.number("timeouts.http_head"),
             http_body_ms: self.number("timeouts.http_body"),
+            websocket_answer_ms: self.number("timeouts.websocket_answer"),
         }
     }
 

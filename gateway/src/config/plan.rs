@@ -349,6 +349,8 @@ pub struct TimeoutsPlan {
     pub http_head_ms: u64,
     /// A body of HTTP without a byte for this long, while we read, ends its connection. Default 60 s.
     pub http_body_ms: u64,
+    /// How long the client of a WebSocket that a drain ends has for its close frame, and then its server. Default 2 s.
+    pub websocket_answer_ms: u64,
 }
 
 /// How the process ends.
@@ -496,6 +498,7 @@ impl Default for TimeoutsPlan {
             tunnel_ms_max: None,
             http_head_ms: 10_000,
             http_body_ms: 60_000,
+            websocket_answer_ms: 2_000,
         }
     }
 }

@@ -204,9 +204,8 @@ impl File {
     /// Reads the text of a file; `path` is only for messages.
     pub fn of_text(path: &str, text: &str, faults: &mut Faults) -> File {
         let mut file = File::default();
-        match parse(path, text) {
-            Ok(root) => FileReader { path, faults }.root(&root, &mut file),
-            Err(fault) => faults.add(fault.place, fault.message),
+        if let Some(root) = parse(path, text, faults) {
+            FileReader { path, faults }.root(&root, &mut file);
         }
         file
     }
@@ -420,6 +419,13 @@ mod tests {
     fn all_faults_are_found_in_one_run() {
         let text = "engine: {workers: 0}\nlog: {level: loud}\nnope: 1\n";
         assert_eq!(faults_of(text).lines().count(), 3);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_hides_nothing_of_what_else_is_wrong() {
+        let told = faults_of("drain: {delay: 1s}\ndrain: {delay: soon, zebra: 1}\nnope: 1\n");
+        let places: Vec<&str> = told.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+        assert_eq!(places, ["gw.yaml:2:1:", "gw.yaml:2:16:", "gw.yaml:2:22:", "gw.yaml:3:1:"], "{told}");
     }
 
     #[test]

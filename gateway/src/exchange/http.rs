@@ -10,6 +10,7 @@ use crate::cluster::Message;
 use crate::cluster::Place;
 use crate::filter::Position;
 
+use super::line::Line;
 use super::load::Drain;
 
 /// A request and its response on the way at a server's connection.
@@ -220,7 +221,7 @@ pub struct HttpExchange {
     /// Bytes of the answer.
     pub bytes_out: u64,
     /// What the access line will say, while access lines are written.
-    pub line: Option<Box<str>>,
+    pub line: Option<Box<Line>>,
 }
 
 /// How far the answer to a client's request is. When all of it is queued the exchange is over.

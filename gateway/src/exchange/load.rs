@@ -124,7 +124,12 @@ impl Load {
 
     /// True if the box is too large to be kept for another connection.
     pub fn is_large(&self) -> bool {
-        let capacities = [self.exchanges.capacity(), self.callbacks.capacity(), self.bound.capacity()];
+        let capacities = [
+            self.exchanges.capacity(),
+            self.callbacks.capacity(),
+            self.bound.capacity(),
+            self.services.capacity(),
+        ];
         capacities.into_iter().any(|capacity| capacity > CAPACITY_KEPT)
     }
 }

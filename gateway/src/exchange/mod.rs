@@ -11,15 +11,17 @@ mod meter;
 mod reserve;
 mod longest;
 mod services;
+mod line;
 mod load;
 mod http;
 
 pub use cause::Cause;
 pub use http::{Answer, Begun, HttpExchange, HttpLoad, Lingering, Phase, Response, Work};
+pub use line::Line;
 pub use load::{Bound, Drain, FrameClock, Load, Oneway, OutputWindow};
 pub use longest::{LISTED_BYTES_MIN, Listed, Longest};
 pub use meter::Meter;
 pub use reserve::{LargeFrames, Reservation};
-pub use services::{SERVICE_BYTES_MAX, Services};
+pub use services::{SERVICE_BYTES_MAX, Service, Services};
 pub use table::{Callback, Callbacks, Exchange, Exchanges};
 pub use waiting::{Asker, Waiting};

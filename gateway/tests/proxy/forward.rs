@@ -1,7 +1,7 @@
 //! Requests go to the server, replies come back, and nothing but the ids changes.
 
 use bowline_gateway::config::plan::RoutePlan;
-use bowline_gateway::config::plan::{ClusterPlan, EndpointPlan, Protocol, RouteTarget, ServicePlan};
+use bowline_gateway::config::plan::{ClusterPlan, EndpointPlan, Plan, Protocol, RouteTarget, ServicePlan};
 use bowline_gateway::metrics::Count;
 use bowline_protocols::bolt::fields;
 use bowline_protocols::testing::VERSIONS;
@@ -192,11 +192,25 @@ fn the_embedded_server_answers_through_the_gateway() {
 
 #[test]
 fn in_the_steady_state_connections_allocate_nothing() {
-    let mut world = World::new(plan_of(1), 9);
+    assert_eq!(allocations(plan_of(1)), 0, "for 16,000 requests");
+}
+
+#[test]
+fn what_access_lines_say_is_kept_without_an_allocation() {
+    let mut plan = plan_of(1);
+    plan.log.access = true;
+    assert_eq!(allocations(plan), 0, "for 16,000 requests");
+}
+
+/// Allocations of connections for 16,000 requests in the steady state.
+fn allocations(plan: Plan) -> u64 {
+    let mut world = World::new(plan, 9);
     let clients: Vec<_> = (0..16).map(|_| world.connect(0)).collect();
+    let service = fields::encode(&[("service", "demo")]);
     let round = |world: &mut World, clients: &[Peer], id: u32, frames: u32| {
         for client in clients {
-            let burst: Vec<_> = (0..frames).flat_map(|n| Call::new(id + n, b"hello").bytes()).collect();
+            let call = |n| Call::new(id + n, b"hello").header(service.clone()).bytes();
+            let burst: Vec<_> = (0..frames).flat_map(call).collect();
             world.send_later(*client, &burst);
         }
         world.run();
@@ -214,5 +228,5 @@ fn in_the_steady_state_connections_allocate_nothing() {
     for id in 300..800 {
         round(&mut world, &clients[..4], id, 8);
     }
-    assert_eq!(counting::count() - before, 0, "allocations for 16,000 requests");
+    counting::count() - before
 }

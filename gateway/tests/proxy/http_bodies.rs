@@ -1,5 +1,6 @@
 //! Bodies of HTTP: as much of them is on the way as the receiver takes, whoever is slow, and memory stays bounded.
 
+use bowline_gateway::config::http::{ActionPlan, HttpRoutePlan, LocationPlan, PathPlan};
 use bowline_gateway::config::plan::Plan;
 use bowline_gateway::error::{CloseReason, Failure};
 
@@ -220,6 +221,35 @@ fn at_the_memory_ceiling_the_longest_queue_is_closed_first() {
         }
     }
     assert_eq!(world.http(fresh).text(), "x", "it goes on");
+}
+
+/// The default plan with a route that sends its requests elsewhere.
+fn redirecting_plan() -> Plan {
+    let mut plan = http_plan(1);
+    let location = LocationPlan::parse("https://{host}/new{rest}{query}").expect("a location");
+    let moved = HttpRoutePlan::to(ActionPlan::Redirect { status: 308, location });
+    plan.http.routes = vec![HttpRoutePlan { path: PathPlan::Prefix("/old".to_owned()), ..moved }];
+    plan
+}
+
+#[test]
+fn a_warm_gateway_allocates_nothing_for_redirects_and_what_access_lines_say() {
+    let mut plan = redirecting_plan();
+    plan.log.access = true;
+    let (mut world, client, server) = asked_world(plan, 17);
+    let round = |world: &mut World| {
+        world.send(client, &get("/old/place?with=query"));
+        let moved = world.expect_status(client, 308);
+        assert_eq!(moved.field("location"), Some("https://a.example/new/place?with=query"));
+        world.send(client, &get("/a"));
+        drop(world.take(server));
+        world.send(server, &ok("x"));
+        assert_eq!(world.http(client).text(), "x");
+    };
+    (0..300).for_each(|_| round(&mut world));
+    let before = counting::count();
+    (0..500).for_each(|_| round(&mut world));
+    assert_eq!(counting::count() - before, 0, "allocations for 1,000 requests");
 }
 
 #[test]

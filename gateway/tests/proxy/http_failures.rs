@@ -418,14 +418,66 @@ fn a_drain_ends_idle_clients_over_its_first_half_and_busy_ones_with_their_answer
     assert!(world.open_servers().is_empty(), "servers' connections end with it");
 }
 
+/// Who has heard nothing of an answer by the deadline of a drain hears why there will be none, and then the end.
+fn drained_at_its_deadline(seed: u64, asked: &[u8]) -> (World, Peer, Peer) {
+    let mut plan = http_plan(1);
+    plan.http.error_reason = true;
+    let (mut world, client, server) = asked_world(plan, seed);
+    world.send(client, asked);
+    drop(world.take(server));
+    world.drain(5_000);
+    world.advance(4_900);
+    assert_eq!(world.take(client), b"", "there is time left");
+    world.advance(300);
+    assert_eq!(world.failures(Failure::DrainDeadline), 1);
+    assert_eq!((world.reason(server), world.held(0)), (Some(CloseReason::RequestCancelled), (0, 0)));
+    (world, client, server)
+}
+
+fn expect_drained(answer: &crate::http::Http) {
+    assert_eq!((answer.status(), answer.closes()), (503, true), "{answer:?}");
+    assert_eq!(answer.field("x-bowline-reason"), Some("drain_deadline"));
+}
+
 #[test]
 fn a_drain_ends_at_its_deadline_whatever_is_on_the_way() {
-    let (mut world, client, server) = asked_world(http_plan(1), 111);
+    let (mut world, client, _) = drained_at_its_deadline(111, &get("/a"));
+    expect_drained(&world.http(client));
+    assert_eq!(world.reason(client), Some(CloseReason::DrainDeadline));
+    assert!(world.is_shut(client) && !world.is_reset(client));
+    let (mut world, client, _) = drained_at_its_deadline(113, &request("HEAD", "/a", ""));
+    expect_drained(&world.http_to_head(client));
+    assert_eq!(world.reason(client), Some(CloseReason::DrainDeadline));
+}
+
+#[test]
+fn a_client_that_still_sends_at_the_deadline_of_a_drain_can_read_its_answer() {
+    let half = &post("/a", &[7; 1_000])[..500];
+    for (seed, asked) in [half, &[get("/a"), get("/behind")].concat()].into_iter().enumerate() {
+        let (mut world, client, _) = drained_at_its_deadline(114 + seed as u64, asked);
+        world.send(client, b"what comes after it was answered");
+        assert_eq!((world.unread(client), world.is_closed(client)), (0, false), "a close would make a reset");
+        expect_drained(&world.http(client));
+        assert!(world.is_shut(client) && !world.is_reset(client));
+        world.advance(2_100);
+        assert_eq!(world.reason(client), Some(CloseReason::DrainDeadline));
+        assert_eq!((world.is_reset(client), world.held(0)), (false, (0, 0)));
+    }
+}
+
+#[test]
+fn an_answer_that_has_begun_at_the_deadline_of_a_drain_is_cut_and_no_other_is_put_behind_it() {
+    let (mut world, client, server) = asked_world(http_plan(1), 116);
     world.send(client, &get("/a"));
+    drop(world.take(server));
+    let half = response("200 OK", "", "some of it");
+    world.send(server, &half[..half.len() - 3]);
     world.drain(5_000);
     world.advance(5_200);
+    let said = world.take(client);
+    assert!(said.ends_with(b"some of"), "{}", String::from_utf8_lossy(&said));
+    assert_eq!((world.failures(Failure::DrainDeadline), world.is_reset(client)), (0, false));
     assert_eq!(world.reason(client), Some(CloseReason::DrainDeadline));
-    assert_eq!((world.reason(server), world.held(0)), (Some(CloseReason::RequestCancelled), (0, 0)));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod http_failures;
 mod http_forward;
 mod http_retries;
 mod large;
+mod late;
 mod opening;
 mod pressure;
 mod streams_chaos;

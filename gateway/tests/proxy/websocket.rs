@@ -113,6 +113,24 @@ fn where_the_client_says_nothing_its_server_hears_the_gateway() {
 }
 
 #[test]
+fn peers_have_as_long_for_their_answers_as_is_configured() {
+    let mut plan = http_plan(1);
+    plan.timeouts.websocket_answer_ms = 5_000;
+    let mut world = http_world(plan, 36);
+    let (client, server) = upgrade(&mut world, "websocket");
+    world.drain(DRAIN_MS);
+    come_to_the_moment(&mut world, client);
+    world.advance(4_800);
+    assert_eq!(world.take(server), b"");
+    world.advance(200 + 2 * TICK_MS);
+    assert_eq!(status_of_client(&world.take(server)), Some(GOING_AWAY));
+    world.advance(4_800);
+    assert!(!world.is_closed(client) && !world.is_closed(server));
+    world.advance(200 + 4 * TICK_MS);
+    assert_eq!((world.reason(client), world.held(0)), (Some(CloseReason::Drain), (0, 0)));
+}
+
+#[test]
 fn peers_that_say_nothing_are_closed_when_their_time_is_over() {
     let (mut world, client, server) = opened(3);
     world.drain(DRAIN_MS);

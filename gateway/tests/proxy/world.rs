@@ -225,6 +225,22 @@ impl World {
         self.run();
     }
 
+    /// What the machine of a peer's connection sends from now on arrives only later, even if it is gone by then.
+    pub(crate) fn delay_mail_of(&mut self, peer: Peer) {
+        self.sim.delay_mail_of(peer);
+    }
+
+    /// Mail that is late arrives; there must be some.
+    pub(crate) fn let_mail_arrive(&mut self) {
+        assert!(self.sim.let_mail_arrive(), "nothing was late");
+        self.run();
+    }
+
+    /// The slot of a peer's connection; others have had it before.
+    pub(crate) fn slot(&self, peer: Peer) -> u32 {
+        self.sim.address(peer).expect("the connection is open").index
+    }
+
     /// Requests in flight as published.
     pub(crate) fn in_flight(&self, peer: Peer) -> u32 {
         self.sim.info(peer).expect("the connection is open").in_flight

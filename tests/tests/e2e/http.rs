@@ -250,6 +250,31 @@ fn a_drain_loses_no_request() {
 }
 
 #[test]
+fn who_has_nothing_of_an_answer_at_the_deadline_of_a_drain_is_told_so() {
+    each_mode(|mode| {
+        let server = HttpServer::start(|_| HttpAction::Silent);
+        let flags = ["--drain-delay", "0s", "--drain-deadline", "1s"];
+        let mut gateway = Gateway::http(mode, server.address(), &flags);
+        let ask = |bytes: &str| {
+            let mut client = HttpStream::connect(gateway.address());
+            client.send(bytes);
+            client
+        };
+        let head = "POST /b HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nhalf";
+        let clients = [ask("GET /a HTTP/1.1\r\nHost: test\r\n\r\n"), ask(head)];
+        server.wait("one is in flight", |seen| seen.lines.len() == 1);
+        eventually("the other too", || gateway.connections().len() == 4);
+        gateway.signal(Signal::SIGTERM);
+        for mut client in clients {
+            let answer = client.answer();
+            assert_eq!((answer.status(), answer.field("connection")), (503, Some("close")));
+            assert_eq!(client.to_end(), (Vec::new(), End::Closed), "not a reset");
+        }
+        assert_eq!(gateway.wait().code(), Some(0));
+    });
+}
+
+#[test]
 fn an_idle_connection_costs_at_most_384_bytes_in_raw_mode() {
     const IDLE_BYTES_MAX: u64 = 384;
     let connections = deep_or(9_000, 3_000);

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod bulk;
 mod configured;
 mod drain;
 mod failures;
@@ -15,6 +16,7 @@ mod interop;
 mod limits;
 mod load;
 mod networks;
+mod real_http;
 mod sharing;
 mod streams;
 mod tunnel;

@@ -63,6 +63,18 @@ pub(super) struct Letter<M> {
     pub(super) mail: M,
 }
 
+/// Mail of one sender that a test keeps from arriving, in order.
+pub(super) struct Late<M> {
+    pub(super) of: Option<Address>,
+    pub(super) letters: VecDeque<Letter<M>>,
+}
+
+impl<M> Default for Late<M> {
+    fn default() -> Late<M> {
+        Late { of: None, letters: VecDeque::new() }
+    }
+}
+
 /// How far the connect of an opened connection is.
 #[derive(Clone, Copy)]
 pub(super) enum Dial {
@@ -107,6 +119,7 @@ pub(super) struct Ground<A: Application> {
     pub(super) reach: HashMap<SocketAddr, Reach>,
     pub(super) closed_listeners: Vec<u16>,
     pub(super) doorway: Doorway,
+    pub(super) late: Late<A::Mail>,
     arriving: VecDeque<Arriving>,
     touched: VecDeque<usize>,
 }
@@ -158,6 +171,7 @@ impl<A: Application> Ground<A> {
             reach: HashMap::new(),
             closed_listeners: Vec::new(),
             doorway: Doorway::default(),
+            late: Late::default(),
             arriving: VecDeque::new(),
             touched: VecDeque::new(),
             meter: Meter::default(),
@@ -212,9 +226,21 @@ impl<A: Application> Ground<A> {
             }
             letter = letter.back();
         }
+        if !letter.bounced && self.late.of == Some(letter.from) {
+            self.late.letters.push_back(letter);
+            return Ok(());
+        }
         let index = letter.to.index;
         self.slot(index).inbox.push_back(letter);
         Ok(())
+    }
+
+    /// Nothing is late any more, and what was arrives.
+    pub(super) fn let_mail_arrive(&mut self) {
+        for letter in std::mem::take(&mut self.late).letters {
+            let index = letter.to.index;
+            self.slot(index).inbox.push_back(letter);
+        }
     }
 
     /// A peer connects; it arrives as everything else does.

@@ -357,6 +357,23 @@ impl<A: Application> Sim<A> {
         }
     }
 
+    /// What the connection at the engine's end of `peer` sends from now on arrives only at [`Sim::let_mail_arrive`], however
+    /// long it is gone by then. Nothing is promised of the order of mail from different senders, so no machine may mind.
+    ///
+    /// # Panics
+    /// When there is no such connection, or another's mail is late already.
+    pub fn delay_mail_of(&mut self, peer: Peer) {
+        let of = self.address(peer).expect("the connection is open");
+        assert!(self.ground.late.of.replace(of).is_none(), "one connection at a time");
+    }
+
+    /// Mail that is late arrives. True if there was any.
+    pub fn let_mail_arrive(&mut self) -> bool {
+        let any = !self.ground.late.letters.is_empty();
+        self.ground.let_mail_arrive();
+        any
+    }
+
     /// Adds a line to the trace.
     pub fn remark(&mut self, remark: &str) {
         self.ground.trace.remark(self.ground.now, remark);
@@ -416,9 +433,11 @@ impl<A: Application> Sim<A> {
     pub fn holdings(&mut self) -> Holdings {
         let held =
             |slot: &&ground::Slot<A>| slot.core.as_ref().is_some_and(|core| core.deadline() != Tick::NEVER);
-        let slots = &self.ground.slots;
-        let (letters, deadlines) =
-            (slots.iter().map(|slot| slot.inbox.len()).sum(), slots.iter().filter(held).count());
+        let (slots, late) = (&self.ground.slots, self.ground.late.letters.len());
+        let (letters, deadlines) = (
+            late + slots.iter().map(|slot| slot.inbox.len()).sum::<usize>(),
+            slots.iter().filter(held).count(),
+        );
         for kit in &mut self.kits {
             kit.free_batch();
         }

@@ -14,6 +14,7 @@ use crate::error::Failure;
 use crate::exchange::Cause;
 use crate::exchange::Exchange;
 use crate::exchange::SERVICE_BYTES_MAX;
+use crate::exchange::Service;
 use crate::exchange::Services;
 use crate::logging;
 use crate::route::SERVICE;
@@ -59,7 +60,8 @@ impl Writer {
         shared: &Shared,
     ) {
         let service = services.take(key);
-        self.line(&service, Some(exchange.cluster), (exchange.began, exchange.request_bytes), end, shared);
+        let service = service.as_ref().map_or(&[][..], Service::as_bytes);
+        self.line(service, Some(exchange.cluster), (exchange.began, exchange.request_bytes), end, shared);
     }
 
     fn line(

@@ -29,7 +29,7 @@ use super::state::State;
 
 use due::Due;
 use opening::Opening;
-use parting::{ANSWER_MS, Parting};
+use parting::Parting;
 
 /// One side of a tunnel.
 ///
@@ -260,7 +260,7 @@ impl Tunnel {
             }
             // A client may give its request up while its server agrees to an upgrade.
             Mail::PartnerGone | Mail::Cancel { .. } => self.on_partner_gone(context),
-            Mail::Farewell => self.begin_parting(context.now.after_ms(ANSWER_MS), context),
+            Mail::Farewell => self.begin_parting(context.now.after_ms(answer_ms(context.local)), context),
             Mail::Drain { deadline } => self.begin_drain(deadline, context),
             // Nothing else is sent to a tunnel; what it carries is given back by dropping it.
             _ => {}
@@ -434,6 +434,11 @@ impl Tunnel {
         self.stage = Stage::Closed;
         context.reset(reason.index() as u8);
     }
+}
+
+/// How long the client of a WebSocket has for its close frame, and then the server for its own.
+fn answer_ms(local: &Worker) -> u64 {
+    local.shared.plan.timeouts.websocket_answer_ms
 }
 
 /// Bytes in flight in one direction.

@@ -16,7 +16,7 @@ use crate::metrics::Count;
 use crate::worker::Proxy;
 
 use super::super::state::State;
-use super::{Phase, Side, Tunnel};
+use super::{Phase, Side, Tunnel, answer_ms};
 
 /// How far one side is.
 ///
@@ -127,7 +127,7 @@ impl Tunnel {
         if self.side == Side::Client {
             self.tell(Mail::Farewell, context);
             self.draining = true;
-            let due = context.now.after_ms(2 * ANSWER_MS);
+            let due = context.now.after_ms(2 * answer_ms(context.local));
             self.must_end.bring_to(due);
             self.arm(due, context);
         }
@@ -171,6 +171,3 @@ impl Tunnel {
         }
     }
 }
-
-/// How long the client of a WebSocket has for its close frame, and then the server for its own.
-pub(super) const ANSWER_MS: u64 = 2_000;

@@ -12,6 +12,7 @@ use crate::error::Failure;
 use crate::exchange::Answer;
 use crate::exchange::Begun;
 use crate::exchange::HttpExchange;
+use crate::exchange::Line;
 use crate::exchange::Lingering;
 use crate::exchange::Phase;
 use crate::filter::Call;
@@ -63,7 +64,7 @@ impl HttpDownstream {
         let Some(mut load) = self.load.take() else { return };
         if let Some(mut exchange) = load.take_exchange() {
             exchange.status = 101;
-            self.log_exchange(&exchange, None, context);
+            self.log_exchange(&mut exchange, None, context);
         }
         context.local.count(Count::Responses);
         // Nothing of the old machine is to be settled.
@@ -260,9 +261,9 @@ impl HttpDownstream {
 
     /// All of the answer is queued, so the exchange is over; what has not come of its request is not waited for.
     fn end_response<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let Some(exchange) = self.take_exchange() else { return };
+        let Some(mut exchange) = self.take_exchange() else { return };
         context.local.shard().observe_request_ms(context.now.ms_since(exchange.began));
-        self.log_exchange(&exchange, None, context);
+        self.log_exchange(&mut exchange, None, context);
         self.go_on(exchange.request_ended, exchange.keep_alive, context);
     }
 
@@ -373,9 +374,9 @@ impl HttpDownstream {
         let Some(length) = self.exchange().and_then(HttpExchange::begun).map(|begun| begun.length) else {
             return self.close(reason, context);
         };
-        let Some(exchange) = self.take_exchange() else { return };
+        let Some(mut exchange) = self.take_exchange() else { return };
         cancel(&exchange, context);
-        self.log_exchange(&exchange, why, context);
+        self.log_exchange(&mut exchange, why, context);
         self.rest(context);
         let says_all = self.ending.replace(reason).is_some();
         match length == BodyLength::UntilClose {
@@ -403,7 +404,7 @@ impl HttpDownstream {
         exchange.bytes_out += written.unwrap_or(0) as u64;
         context.local.shard().add(Count::DownstreamWrittenBytes, written.unwrap_or(0) as u64);
         context.local.shard().observe_request_ms(context.now.ms_since(exchange.began));
-        self.log_exchange(&exchange, why, context);
+        self.log_exchange(&mut exchange, why, context);
         if written.is_none() {
             return self.reset(CloseReason::MemoryCeiling, context);
         }
@@ -423,9 +424,9 @@ impl HttpDownstream {
         if self.exchange().is_some_and(|exchange| exchange.is_answered()) {
             return self.cut(reason, Some(why), context);
         }
-        let Some(exchange) = self.take_exchange() else { return };
+        let Some(mut exchange) = self.take_exchange() else { return };
         cancel(&exchange, context);
-        self.log_exchange(&exchange, Some(why), context);
+        self.log_exchange(&mut exchange, Some(why), context);
         self.last_words(&Reply { reason: name, ..Reply::of(status) }, reason, context);
     }
 
@@ -444,30 +445,30 @@ impl HttpDownstream {
     }
 
     /// What the access line of a request will say; nothing while access lines are off.
-    pub(super) fn line_of<A: Proxy>(&self, head: &HttpHead, context: &Context<'_, A>) -> Option<Box<str>> {
+    pub(super) fn line_of<A: Proxy>(head: &HttpHead, context: &mut Context<'_, A>) -> Option<Box<Line>> {
         if !context.local.shared.plan.log.access {
             return None;
         }
-        let part =
-            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(LINE_BYTES_MAX)]).into_owned();
-        let (method, authority) = (part(head.method_text()), part(head.authority()));
-        Some(format!("{method} {authority}{}", part(head.path_and_query())).into())
+        let mut line = context.local.take_line();
+        line.write(head.method_text(), head.authority(), head.path_and_query());
+        Some(line)
     }
 
+    /// Writes the access line of an exchange that is over.
     pub(super) fn log_exchange<A: Proxy>(
         &self,
-        exchange: &HttpExchange,
+        exchange: &mut HttpExchange,
         why: Option<Failure>,
-        context: &Context<'_, A>,
+        context: &mut Context<'_, A>,
     ) {
-        let Some(line) = &exchange.line else { return };
+        let Some(line) = exchange.line.take() else { return };
         let shared = &context.local.shared;
         let cluster = shared.clusters.get(usize::from(exchange.cluster));
         logging::access(&logging::Access {
             connection: context.me.as_u64(),
             peer: context.peer,
             listener: shared.listener(self.listener).map_or("", |listener| &listener.name),
-            service: line,
+            service: line.as_str(),
             cluster: cluster.map_or("", |cluster| &cluster.plan().name),
             status: (exchange.status > 0).then_some(exchange.status),
             failure: why,
@@ -475,6 +476,7 @@ impl HttpDownstream {
             bytes_in: exchange.bytes_in,
             bytes_out: exchange.bytes_out,
         });
+        context.local.keep_line(line);
     }
 }
 
@@ -489,5 +491,3 @@ pub(super) const LINGER_MS: u64 = 2_000;
 const LINGER_BYTES_MAX: u64 = 1 << 20;
 /// An answer that is over and of which more than this waits has a client that must be waited for.
 const BACKLOG_BYTES_MAX: usize = 16 << 10;
-/// Bytes of each part of an access line.
-const LINE_BYTES_MAX: usize = 1_024;

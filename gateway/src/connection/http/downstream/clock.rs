@@ -89,9 +89,16 @@ impl HttpDownstream {
         if !exchange.is_asked() || !is_server_late || exchange.deadline > now {
             return;
         }
-        cancel(exchange, context);
-        exchange.upstream = None;
-        self.answer_failure(Failure::Timeout, None, context);
+        self.give_up_on_server(Failure::Timeout, context);
+    }
+
+    /// The client is told `why` nothing of an answer came, and the server that nobody waits for it.
+    fn give_up_on_server<A: Proxy>(&mut self, why: Failure, context: &mut Context<'_, A>) {
+        if let Some(exchange) = self.exchange() {
+            cancel(exchange, context);
+            exchange.upstream = None;
+        }
+        self.answer_failure(why, None, context);
     }
 
     /// A body must come while it is read, and be taken while it is written: each has its own clock, for an answer may come
@@ -142,16 +149,10 @@ impl HttpDownstream {
             return;
         }
         let idle_ms = context.local.shared.plan.timeouts.idle_ms;
-        let load = self.load.as_ref();
-        let lingering = self.lingering();
-        if load.and_then(|load| load.drain).is_some_and(|drain| drain.deadline <= context.now) {
-            if lingering.is_none() {
-                self.cut(CloseReason::DrainDeadline, None, context);
-            }
-            // Nobody is waited for any more.
-            return self.end_lingering(context);
+        if self.drain_is_over(context.now) {
+            return self.end_drained(context);
         }
-        if let Some(lingering) = lingering {
+        if let Some(lingering) = self.lingering() {
             if lingering_ends(&lingering, context) <= context.now && !self.renew_lingering(context) {
                 self.end_lingering(context);
             }
@@ -162,6 +163,25 @@ impl HttpDownstream {
         if !self.awaits_head() && context.last_active.after_ms(idle_ms) <= context.now {
             self.cut(CloseReason::IdleTimeout, None, context);
         }
+    }
+
+    /// Whether a drain has no time left, and this connection not either: who was answered by that very deadline may still
+    /// take the answer.
+    fn drain_is_over(&self, now: Time) -> bool {
+        let Some(drain) = self.load.as_ref().and_then(|load| load.drain) else { return false };
+        drain.deadline <= now && self.lingering().is_none_or(|lingering| lingering.since < drain.deadline)
+    }
+
+    /// Nobody is waited for any more. Who has heard nothing of an answer hears why there will be none.
+    fn end_drained<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        if self.awaits_head() {
+            self.ending = Some(CloseReason::DrainDeadline);
+            return self.give_up_on_server(Failure::DrainDeadline, context);
+        }
+        if self.lingering().is_none() {
+            self.cut(CloseReason::DrainDeadline, None, context);
+        }
+        self.end_lingering(context);
     }
 
     /// Whoever still takes what is queued, as fast as a body must be taken, has its time again: it may be the whole of an
@@ -202,8 +222,10 @@ impl HttpDownstream {
         let Some(load) = &self.load else { return Some(idle) };
         let idle = (!self.awaits_head()).then_some(idle);
         let head = load.head_began.map(|began| began.after_ms(timeouts.http_head_ms).max(again));
-        let drain =
-            load.drain.map(|drain| if drain.from > context.now { drain.from } else { drain.deadline });
+        let drain = load
+            .drain
+            .map(|drain| if drain.from > context.now { drain.from } else { drain.deadline })
+            .filter(|at| *at > context.now || self.drain_is_over(context.now));
         let linger = load.lingering().map(|lingering| {
             lingering_ends(&lingering, context).min(lingering.since.after_ms(LINGER_MS).max(again))
         });

@@ -150,8 +150,8 @@ impl HttpDownstream {
         self.closed = true;
         self.list_output(0, context);
         let Some(mut load) = self.load.take() else { return };
-        if let Some(exchange) = load.take_exchange() {
-            self.log_exchange(&exchange, None, context);
+        if let Some(mut exchange) = load.take_exchange() {
+            self.log_exchange(&mut exchange, None, context);
             cancel(&exchange, context);
         }
     }

@@ -126,7 +126,7 @@ impl HttpDownstream {
         context.set_in_flight(1);
         context.set_state(State::Active as u8);
         let mut exchange = HttpExchange::of(&message.head, began, context.now);
-        exchange.line = self.line_of(&message.head, context);
+        exchange.line = Self::line_of(&message.head, context);
         let (load, behind) = (self.load(context), incoming.len());
         let refused = exchange.body_of(incoming, &mut message, (&mut load.trailers, context)).err();
         exchange.note_read(head_bytes + behind - incoming.len());
@@ -246,7 +246,7 @@ impl HttpDownstream {
     fn answer_route<A: Proxy>(&mut self, message: Box<Message>, index: u16, context: &mut Context<'_, A>) {
         let shared = std::sync::Arc::clone(&context.local.shared);
         let route = shared.http_routes.route(index);
-        let mut place = Vec::new();
+        let mut place = std::mem::take(&mut context.local.field);
         let located = route.location(&message.head, &mut place);
         context.local.keep_message(message);
         match &route.action {
@@ -260,6 +260,8 @@ impl HttpDownstream {
             }
             _ => self.answer_failure(Failure::HeadMalformed, None, context),
         }
+        place.clear();
+        context.local.field = place;
     }
 
     /// Finds a connection for a request and sends it there.
