@@ -7,6 +7,8 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering};
 
+use nix::sys::mman::{MmapAdvise, madvise};
+
 /// Added to the balance when the owner lets go; the return that brings the balance to exactly this frees the block.
 const ORPHAN: i64 = 1 << 62;
 
@@ -95,6 +97,21 @@ impl Block {
     /// Sets the balance to zero, for a block that nobody else refers to.
     pub(super) fn clear(self) {
         self.header().balance.store(0, Ordering::Release);
+    }
+
+    /// Gives the whole pages inside of the bytes back to the system; whoever touches them next finds zeroed ones. Nobody
+    /// else may refer to the block. `page_bytes` is the system's size of a page: advice is rounded up to it.
+    pub(super) fn forget_pages(self, page_bytes: usize) {
+        let (front, capacity) = (self.bytes().as_ptr().align_offset(page_bytes), self.capacity());
+        let len = capacity.saturating_sub(front) / page_bytes * page_bytes;
+        if len == 0 || cfg!(miri) {
+            return;
+        }
+        // SAFETY: `front` is below the capacity, or no whole page would lie behind it.
+        let start = unsafe { self.bytes().add(front) };
+        // SAFETY: whole pages inside an allocation whose bytes nobody reads or writes, and zero is as good as what they are.
+        // Pages that are locked in memory stay, and nothing is lost by that.
+        let _ = unsafe { madvise(start.cast(), len, MmapAdvise::MADV_DONTNEED) };
     }
 
     /// Gives the allocation back. The caller must hold the last reference to the block.

@@ -2,9 +2,11 @@
 //!
 //! A [`Chunk`] has one owner who fills it; a [`Piece`] is an owned, never cloned range of a chunk that travels through
 //! mail and output and is returned once, by being dropped, on any thread. The [`Pool`] charges chunks by capacity
-//! against one ceiling. Nothing here knows sockets or machines. Unsafe code is confined to `block` and `chunk`.
+//! against one ceiling. Nothing here knows sockets or machines. Unsafe code is confined to `block`, `chunk`
+//! and the pool's way home.
 
 mod block;
+mod class;
 mod pool;
 mod chunk;
 mod queue;

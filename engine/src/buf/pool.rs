@@ -1,20 +1,22 @@
 //! The pool: free blocks by size class, and the one ceiling that all of them are charged against.
 //!
 //! It hands out and takes back blocks and counts bytes by capacity (never by use, so that a small piece of a large
-//! block costs what it pins). It does not decide what to do under pressure: drivers ask [`Pool::pressure`]. Lock-free;
-//! called from every worker.
+//! block costs what it pins). It does not decide what to do under pressure: drivers ask [`Pool::pressure`]. Lock-free as long
+//! as a block is free that was lately used; called from every worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam::queue::ArrayQueue;
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::block::Block;
+use super::class::Class;
 
 /// Capacities of the pooled classes, in bytes; larger blocks are whole pages and not kept.
 const CLASSES: [usize; 9] = [256, 512, 1024, 2048, 4096, 8192, 16 * 1024, 32 * 1024, 64 * 1024];
 
-/// Free bytes that one class keeps at most.
+/// Free bytes that one class keeps at most of those that were lately used, and as many of those that were not: they have
+/// hardly any memory if they are large.
 const CLASS_KEEP_BYTES: usize = 2 * 1024 * 1024;
 /// Blocks above the largest class are whole pages.
 const PAGE_BYTES: usize = 4096;
@@ -24,9 +26,9 @@ const PAGE_BYTES: usize = 4096;
 pub struct Pool(Arc<Shared>);
 
 struct Shared {
-    free: [ArrayQueue<Block>; CLASSES.len()],
-    /// How few were free since the last [`Pool::trim`], roughly: so many were not needed.
-    fewest_free: [AtomicUsize; CLASSES.len()],
+    free: [Class; CLASSES.len()],
+    /// The system's size of a page.
+    page_bytes: usize,
     ceiling_bytes: usize,
     charged_bytes: AtomicUsize,
     idle_bytes: AtomicUsize,
@@ -49,7 +51,7 @@ pub enum Pressure {
 pub struct PoolStats {
     /// Handed out, by capacity.
     pub charged_bytes: usize,
-    /// Free and kept for the next taker.
+    /// Free and kept for the next taker, by capacity: large ones that nobody took for a while have hardly any memory.
     pub idle_bytes: usize,
     /// The ceiling of `charged_bytes`.
     pub ceiling_bytes: usize,
@@ -61,8 +63,8 @@ impl Pool {
     /// A pool that charges at most `ceiling_bytes`.
     pub fn new(ceiling_bytes: usize) -> Pool {
         Pool(Arc::new(Shared {
-            free: CLASSES.map(|capacity| ArrayQueue::new(CLASS_KEEP_BYTES / capacity)),
-            fewest_free: CLASSES.map(|_| AtomicUsize::new(usize::MAX)),
+            free: CLASSES.map(|capacity| Class::new(CLASS_KEEP_BYTES / capacity)),
+            page_bytes: page_bytes(),
             ceiling_bytes,
             charged_bytes: AtomicUsize::new(0),
             idle_bytes: AtomicUsize::new(0),
@@ -80,23 +82,13 @@ impl Pool {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let kept = class.and_then(|class| self.take_kept(class));
+        let kept = class.and_then(|class| self.0.free[class].take());
         if kept.is_some() {
             self.0.idle_bytes.fetch_sub(capacity, Ordering::Relaxed);
         }
         let block = kept.unwrap_or_else(|| Block::allocate(capacity));
         block.set_home(Arc::into_raw(Arc::clone(&self.0)).cast::<()>().cast_mut());
         Some(block)
-    }
-
-    fn take_kept(&self, class: usize) -> Option<Block> {
-        let free = &self.0.free[class];
-        let kept = free.pop();
-        let (left, fewest) = (free.len(), &self.0.fewest_free[class]);
-        if left < fewest.load(Ordering::Relaxed) {
-            fewest.store(left, Ordering::Relaxed);
-        }
-        kept
     }
 
     /// Takes a block home that nobody refers to any more.
@@ -115,7 +107,7 @@ impl Pool {
         let Some(class) = CLASSES.iter().position(|class| *class == capacity) else { return block.free() };
         block.clear();
         self.0.idle_bytes.fetch_add(capacity, Ordering::Relaxed);
-        if let Err(block) = self.0.free[class].push(block) {
+        if let Err(block) = self.0.free[class].keep(block) {
             self.0.idle_bytes.fetch_sub(capacity, Ordering::Relaxed);
             block.free();
         }
@@ -134,16 +126,20 @@ impl Pool {
         }
     }
 
-    /// Frees what has been idle since the last call; called at intervals, so that a peak's memory goes back to the system
-    /// and what a steady load needs stays.
+    /// Gives the memory of what has been idle since the last call back to the system, and frees what was idle for a number of
+    /// calls. Called at intervals: a peak's memory goes, and what a steady load needs now and then stays.
     pub fn trim(&self) {
-        for (free, fewest) in self.0.free.iter().zip(&self.0.fewest_free) {
-            let unused = fewest.swap(usize::MAX, Ordering::Relaxed);
-            for _ in 0..unused.min(free.len()) {
-                let Some(block) = free.pop() else { break };
-                self.0.idle_bytes.fetch_sub(block.capacity(), Ordering::Relaxed);
-                block.free();
-            }
+        self.free_each(|class| class.look(self.0.page_bytes));
+    }
+
+    /// Frees all that is idle: what needed it has gone.
+    pub fn clear(&self) {
+        self.free_each(Class::clear);
+    }
+
+    fn free_each(&self, free: impl Fn(&Class) -> usize) {
+        for (class, capacity) in self.0.free.iter().zip(CLASSES) {
+            self.0.idle_bytes.fetch_sub(free(class) * capacity, Ordering::Relaxed);
         }
     }
 
@@ -158,14 +154,10 @@ impl Pool {
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        for free in &self.free {
-            while let Some(block) = free.pop() {
-                block.free();
-            }
-        }
-    }
+/// The system's size of a page, or one that is sure to be whole pages where it does not say.
+fn page_bytes() -> usize {
+    let said = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    said.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(64 * 1024)
 }
 
 fn class_of(bytes: usize) -> Option<usize> {
@@ -175,6 +167,7 @@ fn class_of(bytes: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buf::class::PERIOD_LOOKS;
 
     #[test]
     fn charges_by_capacity_and_refuses_at_the_ceiling() {
@@ -223,21 +216,18 @@ mod tests {
         assert_eq!(pool.stats().idle_bytes, CLASS_KEEP_BYTES);
         pool.trim();
         assert_eq!(pool.stats().idle_bytes, CLASS_KEEP_BYTES, "all of it was in use a moment ago");
-        pool.trim();
+        (0..2 * PERIOD_LOOKS).for_each(|_| pool.trim());
         assert_eq!(pool.stats().idle_bytes, 0);
     }
 
     #[test]
-    fn keeps_what_is_used_again_and_again() {
+    fn after_an_ebb_nothing_is_kept() {
         let pool = Pool::new(1 << 30);
-        let blocks: Vec<Block> = (0..20).map(|_| pool.take(64 * 1024).expect("fits")).collect();
+        let blocks: Vec<Block> = (0..100).map(|at| pool.take(1 << (at % 17)).expect("fits")).collect();
         blocks.into_iter().for_each(Pool::give_back);
-        for _ in 0..10 {
-            let blocks: Vec<Block> = (0..5).map(|_| pool.take(64 * 1024).expect("fits")).collect();
-            blocks.into_iter().for_each(Pool::give_back);
-            pool.trim();
-        }
-        assert_eq!(pool.stats().idle_bytes, 5 * 64 * 1024);
+        pool.trim();
+        pool.clear();
+        assert_eq!(pool.stats().idle_bytes, 0);
     }
 
     #[test]

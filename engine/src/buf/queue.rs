@@ -26,6 +26,9 @@ impl OutputQueue {
         if !piece.is_empty() {
             self.bytes += piece.len();
             self.pinned_bytes += piece.pinned_bytes();
+            if self.pieces.len() == self.room() && self.room() < GROWS_FAST_MAX {
+                self.pieces.reserve_exact((self.pieces.len() * 3).max(4));
+            }
             self.pieces.push_back(piece);
         }
     }
@@ -128,6 +131,9 @@ impl OutputQueue {
     }
 }
 
+/// Below so many pieces the room grows fourfold: the memory of a queue is used again by any other connection, so each has to
+/// grow as far as the longest queue of a batch.
+const GROWS_FAST_MAX: usize = 256;
 /// Small pieces are joined up to this size.
 const JOINED_BYTES_MAX: usize = 16 << 10;
 
@@ -172,6 +178,20 @@ mod tests {
         assert_eq!(queue.only().map(|piece| &**piece), Some(&b"fg"[..]));
         queue.advance(2);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_queue_as_long_as_a_batch_makes_it_takes_memory_four_times() {
+        let pool = Pool::new(1 << 20);
+        let mut chunk = Chunk::take(&pool, 65_536).expect("fits");
+        let mut queue = OutputQueue::default();
+        let mut rooms = Vec::new();
+        for _ in 0..1_000 {
+            queue.push(chunk.carve(b"x"));
+            rooms.push(queue.room());
+        }
+        rooms.dedup();
+        assert_eq!(rooms, [4, 16, 64, 256, 512, 1024], "beyond, it doubles");
     }
 
     #[test]

@@ -23,6 +23,8 @@ const EVENTS_MAX: usize = 256;
 const HINTS_MAX: usize = 256;
 /// Timer hints that are looked at while slots are queued: timers are a part of each batch, however many are due.
 const HINTS_BUSY_MAX: usize = 16;
+/// A list of hints from other threads with more room than this is not kept.
+const HINTS_KEPT_MAX: usize = 1024;
 /// Tokens of listeners: a slot index so high names no slot.
 const LISTENER_TOKENS: u32 = u32::MAX - 1;
 
@@ -31,6 +33,8 @@ pub(crate) struct Lead<A: Application> {
     hub: Arc<Hub<A>>,
     pub(crate) number: usize,
     wheel: Wheel,
+    /// The list of hints that other threads left, empty, for its memory.
+    taken_hints: Vec<(u32, Tick)>,
     events: Events,
     acceptors: Vec<Acceptor>,
     /// Listeners with somebody waiting.
@@ -50,7 +54,17 @@ impl<A: Application> Lead<A> {
         let wheel = Wheel::new(Tick::floor(hub.clock.now()));
         let events = Events::with_capacity(EVENTS_MAX);
         let ready_listeners = Vec::new();
-        Ok(Lead { hub, number, wheel, events, acceptors, ready_listeners, polled_us: 0, rings_at: None })
+        Ok(Lead {
+            hub,
+            number,
+            wheel,
+            taken_hints: Vec::new(),
+            events,
+            acceptors,
+            ready_listeners,
+            polled_us: 0,
+            rings_at: None,
+        })
     }
 
     /// Files a hint of a slot whose home this reactor is.
@@ -152,9 +166,14 @@ impl<A: Application> Lead<A> {
         if reactor.hints_waiting.load(Ordering::Relaxed)
             && reactor.hints_waiting.swap(false, Ordering::SeqCst)
         {
-            let hints = std::mem::take(&mut *reactor.hints.lock().unwrap_or_else(PoisonError::into_inner));
-            for (slot, tick) in hints {
+            let mut waiting = reactor.hints.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::swap(&mut *waiting, &mut self.taken_hints);
+            drop(waiting);
+            for (slot, tick) in self.taken_hints.drain(..) {
                 self.wheel.add(slot, tick);
+            }
+            if self.taken_hints.capacity() > HINTS_KEPT_MAX {
+                self.taken_hints = Vec::new();
             }
             self.fire(now, hints_max, queue);
         }
@@ -261,6 +280,7 @@ mod tests {
     use crate::driver::core::Core;
     use crate::driver::epoll::hub::{Own, WorkerSeat};
     use crate::driver::epoll::outbox::Outbox;
+    use crate::driver::epoll::queue::EventQueue;
     use crate::driver::epoll::turn::Runner;
     use crate::driver::kit::Kit;
     use crate::machine::{Accepted, Closed, Context, Freeze, Frozen, Input, Machine, ThawError};
@@ -326,7 +346,7 @@ mod tests {
             let options = Options { reactors: 1, workers: 1, ..Options::default() };
             let hub = Arc::new(Hub::new(Arc::new(Echo), options, seats, 0).expect("epoll works"));
             let kit = Kit::new((), hub.pool.clone(), hub.loads.clone(), 1);
-            let out = Outbox::new(deque, 0);
+            let out = Outbox::new(EventQueue::new(deque), 0);
             let runner = Runner::new(Arc::clone(&hub), kit, out, 0);
             Bench { hub, runner, listener: TcpListener::bind("127.0.0.1:0").expect("loopback") }
         }

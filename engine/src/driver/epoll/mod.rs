@@ -7,6 +7,7 @@
 
 mod balance;
 mod hub;
+mod queue;
 mod outbox;
 mod turn;
 mod acceptor;

@@ -6,10 +6,9 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crossbeam::deque::Worker as Deque;
-
 use crate::driver::core::{Core, Note, Port};
 use crate::driver::epoll::hub::{Hub, Own};
+use crate::driver::epoll::queue::EventQueue;
 use crate::driver::load::Load;
 use crate::machine::{Address, Application, Open, OpenRefused};
 use crate::slot::inbox::{Letters, Node};
@@ -21,11 +20,13 @@ use crate::time::{Tick, Time};
 
 /// Empty mail nodes that one worker keeps; more go to the depot that all share.
 const SPARE_NODES_MAX: usize = 256;
+/// Slots and hints for which there is always memory, once there was.
+const QUEUE_KEPT: usize = 64;
 
 /// What one worker has queued.
 pub(crate) struct Outbox<A: Application> {
     /// Slots that events found, and what a release left over.
-    pub(crate) events: Deque<u32>,
+    pub(crate) events: EventQueue,
     /// Slots that got mail from this worker.
     pub(crate) mail: VecDeque<u32>,
     /// A slot was queued for mail after the worker read its clock.
@@ -48,14 +49,17 @@ pub(crate) struct TurnPort<'a, A: Application> {
 
 impl<A: Application> Outbox<A> {
     /// An empty outbox in front of `events`.
-    pub(crate) fn new(events: Deque<u32>, home: usize) -> Outbox<A> {
+    pub(crate) fn new(events: EventQueue, home: usize) -> Outbox<A> {
         let (mail, hints, spare) = (VecDeque::new(), Vec::new(), Vec::new());
         Outbox { events, mail, is_ahead: false, hints, home, spare }
     }
 
-    /// Frees the spare nodes.
+    /// Frees the spare nodes, and the memory of long queues that are over.
     pub(crate) fn free_spare(&mut self) {
-        self.spare.clear();
+        self.spare = Vec::new();
+        self.events.free_spare();
+        self.mail.shrink_to(QUEUE_KEPT);
+        self.hints.shrink_to(QUEUE_KEPT);
     }
 
     /// True if nothing waits to run.

@@ -132,12 +132,15 @@ impl<A: Application> Supervisor<A> {
         for slot in self.hub.table.trim(now) {
             self.hub.inject(slot as usize % self.hub.reactors.len(), slot);
         }
-        // Workers have freed theirs by the next look.
+        // By now workers have freed theirs.
         if std::mem::take(&mut self.has_ebbed) {
+            self.hub.pool.clear();
             memory::trim();
         }
         if self.tide.is_out(self.hub.table.live()) {
             self.hub.ebb();
+            // What those who went have left; it goes before others come between.
+            memory::trim();
             self.has_ebbed = true;
         }
     }

@@ -21,6 +21,7 @@ use crate::slot::shared::{NO_LISTENER, Shared};
 use crate::slot::table::Held;
 use crate::slot::word::Causes;
 use crate::stats::WorkerCounts;
+use crate::sys::memory;
 use crate::sys::poller::Interest;
 use crate::sys::socket;
 use crate::time::{Tick, Time};
@@ -87,6 +88,7 @@ impl<A: Application> Runner<A> {
         self.out.free_spare();
         self.kit.free_spare();
         self.hub.app.ebb(&mut self.kit.local);
+        memory::empty_thread_cache();
     }
 
     /// Ends the turn of a held slot (O3): flush, arm while still running, release last.

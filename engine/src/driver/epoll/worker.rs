@@ -8,11 +8,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam::deque::{Steal, Worker as Deque};
+use crossbeam::deque::Worker as Deque;
 
 use crate::driver::epoll::hub::Hub;
 use crate::driver::epoll::leader::Lead;
 use crate::driver::epoll::outbox::Outbox;
+use crate::driver::epoll::queue::EventQueue;
 use crate::driver::epoll::turn::Runner;
 use crate::driver::kit::Kit;
 use crate::machine::Application;
@@ -67,7 +68,7 @@ impl<A: Application> PoolWorker<A> {
         let (local, seed) = (hub.app.local(number), number as u64 + hub.seed);
         let kit = Kit::new(local, hub.pool.clone(), hub.loads.clone(), seed);
         let home = number % hub.reactors.len();
-        let out = Outbox::new(events, home);
+        let out = Outbox::new(EventQueue::new(events), home);
         let runner = Runner::new(Arc::clone(&hub), kit, out, number);
         let held = Vec::with_capacity(4 * TURNS_MAX);
         PoolWorker { hub, runner, lead, held, number, queued_since_us: 0, ebbs: 0 }
@@ -109,7 +110,7 @@ impl<A: Application> PoolWorker<A> {
         let PoolWorker { hub, runner, lead, number, .. } = self;
         let counts = &hub.workers[*number].counts;
         if let Some(lead) = lead {
-            let events = &runner.out.events;
+            let events = &mut runner.out.events;
             let surplus = || has_surplus(hub, *number);
             let result = lead.wait(surplus, counts, &mut |slot| events.push(slot));
             result.expect("epoll_wait fails for a bad descriptor alone, and this one is ours");
@@ -155,10 +156,8 @@ impl<A: Application> PoolWorker<A> {
             if stealer.len() < least {
                 continue;
             }
-            let before = self.runner.out.events.len();
-            let taken = stealer.steal_batch_with_limit(&self.runner.out.events, STEAL_MAX);
-            if matches!(taken, Steal::Success(())) {
-                let count = self.runner.out.events.len() - before;
+            let count = self.runner.out.events.steal(stealer, STEAL_MAX);
+            if count > 0 {
                 self.runner.counts().stolen.add(count as u64);
                 return true;
             }
@@ -176,7 +175,7 @@ impl<A: Application> PoolWorker<A> {
         }
         let counts = &self.hub.workers[self.number].counts;
         counts.lag_us_max.raise(since_us);
-        let events = &self.runner.out.events;
+        let events = &mut self.runner.out.events;
         let result = lead.poll(counts, &mut |slot| events.push(slot));
         result.expect("epoll_wait fails for a bad descriptor alone, and this one is ours");
     }
@@ -187,7 +186,7 @@ impl<A: Application> PoolWorker<A> {
         if old {
             self.runner.out.share_mail();
         }
-        let queued = self.runner.out.events.len();
+        let queued = self.runner.out.events.show();
         // Fewer than a thief may take are no reason to wake one.
         if queued >= SURPLUS || queued >= STEAL_FROM && old {
             self.hub.wake_a_helper(self.number);

@@ -306,6 +306,16 @@ impl<A: Application> Worker<A> {
         self.run_strays();
     }
 
+    /// Frees what is kept for as many connections as have gone.
+    fn free_spare(&self) {
+        self.hub.loads.clear();
+        let kit = &mut *self.kit.borrow_mut();
+        kit.free_spare();
+        self.hub.app.ebb(&mut kit.local);
+        self.hub.pool.clear();
+        memory::trim();
+    }
+
     /// Gives memory that a peak left behind back to the system.
     async fn trim(self: Rc<Self>) {
         let mut tide = Tide::new(STILL_LOOKS);
@@ -317,11 +327,7 @@ impl<A: Application> Worker<A> {
             self.run_strays();
             self.hub.pool.trim();
             if tide.is_out(self.hub.table.live()) {
-                self.hub.loads.clear();
-                let kit = &mut *self.kit.borrow_mut();
-                kit.free_spare();
-                self.hub.app.ebb(&mut kit.local);
-                memory::trim();
+                self.free_spare();
             }
         }
     }
