@@ -18,8 +18,9 @@ use crossbeam::queue::ArrayQueue;
 
 use super::block::Block;
 
-/// Looks after which cold blocks that nobody took meanwhile are freed: after one period of them, or after two.
-pub(super) const PERIOD_LOOKS: u32 = 8;
+/// Looks after which cold blocks that nobody took meanwhile are freed: after one period of them, or after two. Bursts are not
+/// even, so the need of the next may be that of the largest for a while; within a minute of an end all of it is gone.
+pub(super) const PERIOD_LOOKS: u32 = 24;
 /// Places for cold blocks for which there is always memory, once there was.
 const COLD_PLACES_KEPT: usize = 32;
 
