@@ -1,13 +1,22 @@
 //! A block: one raw allocation with a header, the memory under every chunk.
 //!
 //! It owns the allocation and the loan balance; it does not know who may touch which bytes (`chunk` does) nor how many
-//! blocks there may be (`pool` does). Called by those two only.
+//! blocks there may be (`pool` does). Large ones are mapped by themselves: where the heap has room it would put them between
+//! small blocks that live longer, and as they come and go the heap would grow around them. Called by those two only.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicUsize, Ordering};
 
-use nix::sys::mman::{MmapAdvise, madvise};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+
+/// Blocks of so many bytes or more are mapped by themselves.
+const MAPPED_BYTES_MIN: usize = 32 << 10;
+/// So many of them at a time; the system allows a process some 65,000 mappings of all kinds.
+const MAPPED_BLOCKS_MAX: usize = 16 << 10;
+/// Those that there are, of all pools.
+static MAPPED_BLOCKS: AtomicUsize = AtomicUsize::new(0);
 
 /// Added to the balance when the owner lets go; the return that brings the balance to exactly this frees the block.
 const ORPHAN: i64 = 1 << 62;
@@ -21,6 +30,8 @@ struct Header {
     /// Where the block goes when it is free: opaque here, set by the pool while the block is out.
     home: AtomicPtr<()>,
     capacity: u32,
+    /// It does not lie in the heap.
+    is_mapped: bool,
 }
 
 /// A raw allocation of a header and `capacity` bytes, all of them initialised. Freed by [`Block::free`], not by drop.
@@ -37,12 +48,17 @@ impl Block {
     /// Allocates a block of `capacity` zeroed bytes.
     pub(super) fn allocate(capacity: usize) -> Block {
         let layout = Block::layout(capacity);
-        // SAFETY: the layout is never of size zero, the header alone is 32 bytes.
-        let raw = unsafe { alloc_zeroed(layout) };
+        let mapped = if capacity >= MAPPED_BYTES_MIN { map(layout.size()) } else { None };
+        let raw = mapped.map_or_else(
+            // SAFETY: the layout is never of size zero, the header alone is 32 bytes.
+            || unsafe { alloc_zeroed(layout) },
+            NonNull::as_ptr,
+        );
         let Some(header) = NonNull::new(raw.cast::<Header>()) else { handle_alloc_error(layout) };
         let capacity = u32::try_from(capacity).expect("layout() refused more than u32::MAX");
+        let (balance, home) = (AtomicI64::new(0), AtomicPtr::default());
         // SAFETY: the allocation is large enough and aligned for a header, and nobody else has it yet.
-        unsafe { header.write(Header { balance: AtomicI64::new(0), home: AtomicPtr::default(), capacity }) };
+        unsafe { header.write(Header { balance, home, capacity, is_mapped: mapped.is_some() }) };
         Block(header)
     }
 
@@ -117,9 +133,29 @@ impl Block {
     /// Gives the allocation back. The caller must hold the last reference to the block.
     pub(super) fn free(self) {
         let layout = Block::layout(self.capacity());
-        // SAFETY: allocated in `allocate` with this very layout; by contract nobody else refers to it.
-        unsafe { dealloc(self.0.as_ptr().cast(), layout) };
+        if !self.header().is_mapped {
+            // SAFETY: allocated in `allocate` with this very layout; by contract nobody else refers to it.
+            return unsafe { dealloc(self.0.as_ptr().cast(), layout) };
+        }
+        // SAFETY: mapped in `allocate` with this size; by contract nobody else refers to it.
+        let unmapped = unsafe { munmap(self.0.cast(), layout.size()) };
+        debug_assert!(unmapped.is_ok(), "a whole mapping can be given back");
+        MAPPED_BLOCKS.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Zeroed pages for so many bytes, if there may be more of them.
+fn map(bytes: usize) -> Option<NonNull<u8>> {
+    if MAPPED_BLOCKS.fetch_add(1, Ordering::Relaxed) < MAPPED_BLOCKS_MAX {
+        let (read_write, private) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE);
+        // SAFETY: a new private mapping of no file overlaps nothing.
+        let mapped = unsafe { mmap_anonymous(None, NonZeroUsize::new(bytes)?, read_write, private) };
+        if let Ok(start) = mapped {
+            return Some(start.cast());
+        }
+    }
+    MAPPED_BLOCKS.fetch_sub(1, Ordering::Relaxed);
+    None
 }
 
 #[cfg(all(test, not(loom)))]
@@ -137,5 +173,20 @@ mod tests {
         block.free();
         // Other tests of this process take some meanwhile.
         assert!(grown < CAPACITY / 2, "{grown} bytes of an untouched block");
+    }
+
+    #[test]
+    fn large_blocks_lie_beside_the_heap_and_others_in_it() {
+        for (capacity, is_mapped) in
+            [(256, false), (MAPPED_BYTES_MIN / 2, false), (MAPPED_BYTES_MIN, true), (1 << 20, true)]
+        {
+            let block = Block::allocate(capacity);
+            assert_eq!(block.header().is_mapped, is_mapped, "{capacity}");
+            // SAFETY: nobody else has the block, and all of its bytes are initialised.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(block.bytes().as_ptr(), capacity) };
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            bytes.fill(1);
+            block.free();
+        }
     }
 }
