@@ -21,6 +21,8 @@ use super::block::Block;
 /// Looks after which cold blocks that nobody took meanwhile are freed: after one period of them, or after two. Bursts are not
 /// even, so the need of the next may be that of the largest for a while; within a minute of an end all of it is gone.
 pub(super) const PERIOD_LOOKS: u32 = 24;
+/// From this capacity on hardly any memory stays with a block whose pages went, so that one too many can as well be kept.
+const SURPLUS_BYTES_MIN: usize = 32 * 1024;
 /// Places for cold blocks for which there is always memory, once there was.
 const COLD_PLACES_KEPT: usize = 32;
 
@@ -65,9 +67,13 @@ impl Class {
         warm.or_else(|| self.cold().take())
     }
 
-    /// Keeps a block that nobody refers to any more. Gives it back if there are enough.
-    pub(super) fn keep(&self, block: Block) -> Result<(), Block> {
-        self.warm.push(block)
+    /// Keeps a block that nobody refers to any more; a large one for which there is no place becomes cold at once. Gives it
+    /// back if there are enough.
+    pub(super) fn keep(&self, block: Block, page_bytes: usize) -> Result<(), Block> {
+        self.warm.push(block).or_else(|block| {
+            let is_kept = block.capacity() >= SURPLUS_BYTES_MIN && self.cool(block, page_bytes);
+            if is_kept { Ok(()) } else { Err(block) }
+        })
     }
 
     /// What was not needed since the last look becomes cold, and what was cold for a whole period is freed. Says how many
@@ -147,7 +153,7 @@ mod tests {
 
     fn class_with(blocks: usize) -> Class {
         let class = Class::new(32);
-        (0..blocks).for_each(|_| assert!(class.keep(Block::allocate(CAPACITY)).is_ok()));
+        (0..blocks).for_each(|_| assert!(class.keep(Block::allocate(CAPACITY), PAGE_BYTES).is_ok()));
         class
     }
 
@@ -159,7 +165,7 @@ mod tests {
     /// Takes so many and keeps them again.
     fn use_at_once(class: &Class, blocks: usize) {
         let taken: Vec<_> = (0..blocks).map(|_| class.take().expect("it is free")).collect();
-        taken.into_iter().for_each(|block| assert!(class.keep(block).is_ok()));
+        taken.into_iter().for_each(|block| assert!(class.keep(block, PAGE_BYTES).is_ok()));
     }
 
     /// Ends so many looks; says how many blocks were freed.
@@ -203,13 +209,13 @@ mod tests {
     fn cold_blocks_are_bounded() {
         let class = Class::new(4);
         for _ in 0..2 {
-            (0..4).for_each(|_| assert!(class.keep(Block::allocate(256)).is_ok()));
+            (0..4).for_each(|_| assert!(class.keep(Block::allocate(256), PAGE_BYTES).is_ok()));
             look(&class, 2);
         }
         assert_eq!(free(&class), (0, 4));
         let block = Block::allocate(256);
-        (0..4).for_each(|_| assert!(class.keep(Block::allocate(256)).is_ok()));
-        assert!(class.keep(block).is_err_and(|block| {
+        (0..4).for_each(|_| assert!(class.keep(Block::allocate(256), PAGE_BYTES).is_ok()));
+        assert!(class.keep(block, PAGE_BYTES).is_err_and(|block| {
             block.free();
             true
         }));
@@ -223,7 +229,7 @@ mod tests {
         let block = Block::allocate(CAPACITY);
         // SAFETY: nobody else has the block yet, and all of its bytes are initialised.
         unsafe { block.bytes().write_bytes(7, CAPACITY) };
-        assert!(class.keep(block).is_ok());
+        assert!(class.keep(block, PAGE_BYTES).is_ok());
         look(&class, 2);
         let block = class.take().expect("it is cold");
         // SAFETY: as above: it was just taken.

@@ -107,7 +107,7 @@ impl Pool {
         let Some(class) = CLASSES.iter().position(|class| *class == capacity) else { return block.free() };
         block.clear();
         self.0.idle_bytes.fetch_add(capacity, Ordering::Relaxed);
-        if let Err(block) = self.0.free[class].keep(block) {
+        if let Err(block) = self.0.free[class].keep(block, self.0.page_bytes) {
             self.0.idle_bytes.fetch_sub(capacity, Ordering::Relaxed);
             block.free();
         }
@@ -213,9 +213,12 @@ mod tests {
         let pool = Pool::new(1 << 30);
         let blocks: Vec<Block> = (0..100).map(|_| pool.take(64 * 1024).expect("fits")).collect();
         blocks.into_iter().for_each(Pool::give_back);
-        assert_eq!(pool.stats().idle_bytes, CLASS_KEEP_BYTES);
+        assert_eq!(pool.stats().idle_bytes, 2 * CLASS_KEEP_BYTES, "half of it has no memory");
         pool.trim();
-        assert_eq!(pool.stats().idle_bytes, CLASS_KEEP_BYTES, "all of it was in use a moment ago");
+        assert_eq!(pool.stats().idle_bytes, 2 * CLASS_KEEP_BYTES, "all of it was in use a moment ago");
+        let small: Vec<Block> = (0..10_000).map(|_| pool.take(1024).expect("fits")).collect();
+        small.into_iter().for_each(Pool::give_back);
+        assert_eq!(pool.stats().idle_bytes, 3 * CLASS_KEEP_BYTES);
         (0..2 * PERIOD_LOOKS).for_each(|_| pool.trim());
         assert_eq!(pool.stats().idle_bytes, 0);
     }
