@@ -459,7 +459,7 @@ fn a_client_that_still_sends_at_the_deadline_of_a_drain_can_read_its_answer() {
         assert_eq!((world.unread(client), world.is_closed(client)), (0, false), "a close would make a reset");
         expect_drained(&world.http(client));
         assert!(world.is_shut(client) && !world.is_reset(client));
-        world.advance(2_100);
+        world.advance(400);
         assert_eq!(world.reason(client), Some(CloseReason::DrainDeadline));
         assert_eq!((world.is_reset(client), world.held(0)), (false, (0, 0)));
     }

@@ -153,7 +153,7 @@ impl HttpDownstream {
             return self.end_drained(context);
         }
         if let Some(lingering) = self.lingering() {
-            if lingering_ends(&lingering, context) <= context.now && !self.renew_lingering(context) {
+            if self.lingering_ends(&lingering, context) <= context.now && !self.renew_lingering(context) {
                 self.end_lingering(context);
             }
             return;
@@ -169,7 +169,24 @@ impl HttpDownstream {
     /// take the answer.
     fn drain_is_over(&self, now: Time) -> bool {
         let Some(drain) = self.load.as_ref().and_then(|load| load.drain) else { return false };
-        drain.deadline <= now && self.lingering().is_none_or(|lingering| lingering.since < drain.deadline)
+        let outlasts = |lingering: Lingering| self.drained_while_lingering(&lingering).is_some();
+        drain.deadline <= now && !self.lingering().is_some_and(outlasts)
+    }
+
+    /// The deadline by which a client that lingers was answered, if it was.
+    fn drained_while_lingering(&self, lingering: &Lingering) -> Option<Time> {
+        let drain = self.load.as_ref().and_then(|load| load.drain)?;
+        (drain.deadline <= lingering.since).then_some(drain.deadline)
+    }
+
+    /// Who is to be reset gets what is queued first, as long as a close would wait for it; who was answered by the deadline of
+    /// a drain has hardly any time, or the end of the process would take the answer back.
+    fn lingering_ends<A: Proxy>(&self, lingering: &Lingering, context: &Context<'_, A>) -> Time {
+        if let Some(deadline) = self.drained_while_lingering(lingering) {
+            return deadline.after_ms(DRAINED_LINGER_MS);
+        }
+        let waits = lingering.resets && context.output_bytes > 0;
+        lingering.since.after_ms(if waits { RESET_FLUSH_MS } else { LINGER_MS })
     }
 
     /// Nobody is waited for any more. Who has heard nothing of an answer hears why there will be none.
@@ -189,6 +206,9 @@ impl HttpDownstream {
     fn renew_lingering<A: Proxy>(&mut self, context: &Context<'_, A>) -> bool {
         let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
         let (now, left) = (context.now, context.output_bytes);
+        if self.lingering().is_some_and(|lingering| self.drained_while_lingering(&lingering).is_some()) {
+            return false;
+        }
         let Some(Phase::Lingering(lingering)) = self.load.as_mut().map(|load| &mut load.phase) else {
             return false;
         };
@@ -227,7 +247,7 @@ impl HttpDownstream {
             .map(|drain| if drain.from > context.now { drain.from } else { drain.deadline })
             .filter(|at| *at > context.now || self.drain_is_over(context.now));
         let linger = load.lingering().map(|lingering| {
-            lingering_ends(&lingering, context).min(lingering.since.after_ms(LINGER_MS).max(again))
+            self.lingering_ends(&lingering, context).min(lingering.since.after_ms(LINGER_MS).max(again))
         });
         let exchange = load.exchange();
         let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
@@ -254,13 +274,10 @@ impl HttpDownstream {
     }
 }
 
-/// Who is to be reset gets what is queued first, as long as a close would wait for it.
-fn lingering_ends<A: Proxy>(lingering: &Lingering, context: &Context<'_, A>) -> Time {
-    let waits = lingering.resets && context.output_bytes > 0;
-    lingering.since.after_ms(if waits { RESET_FLUSH_MS } else { LINGER_MS })
-}
-
 /// How long a client that is to be reset may take to take what is queued.
 const RESET_FLUSH_MS: u64 = 10_000;
+/// How long a client that the deadline of a drain answered may go on sending: well within the second that `run/course` gives
+/// last bytes before it ends the process.
+const DRAINED_LINGER_MS: u64 = 500;
 /// What stands in the way of a deadline that has come is looked at again after this.
 const AGAIN_MS: u64 = 100;
