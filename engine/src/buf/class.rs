@@ -23,8 +23,6 @@ use super::block::Block;
 pub(super) const PERIOD_LOOKS: u32 = 24;
 /// From this capacity on hardly any memory stays with a block whose pages went, so that one too many can as well be kept.
 const SURPLUS_BYTES_MIN: usize = 32 * 1024;
-/// Places for cold blocks for which there is always memory, once there was.
-const COLD_PLACES_KEPT: usize = 32;
 
 /// The free blocks of one capacity.
 pub(super) struct Class {
@@ -37,10 +35,9 @@ pub(super) struct Class {
 }
 
 /// Blocks that are kept without their pages, the oldest first.
-#[derive(Default)]
 struct Cold {
     blocks: VecDeque<Block>,
-    /// How few there were since the period began.
+    /// How few there were since the period began; never more than there are.
     fewest: usize,
     /// Looks since then.
     looks: u32,
@@ -49,10 +46,12 @@ struct Cold {
 impl Class {
     /// An empty class that keeps at most `blocks` warm ones and as many cold ones.
     pub(super) fn new(blocks: usize) -> Class {
+        // All places at once, of which nobody touches one before it is needed: no memory is asked for below the lock.
+        let cold = Cold { blocks: VecDeque::with_capacity(blocks), fewest: 0, looks: 0 };
         Class {
             warm: ArrayQueue::new(blocks),
             fewest_warm: AtomicUsize::new(usize::MAX),
-            cold: Mutex::default(),
+            cold: Mutex::new(cold),
             cold_max: blocks,
         }
     }
@@ -106,12 +105,7 @@ impl Class {
 
     /// Frees up to `most` of the oldest cold blocks, one by one, so that nobody waits for all of them.
     fn free_cold(&self, most: usize) -> usize {
-        let oldest = std::iter::from_fn(|| self.cold().blocks.pop_front());
-        let freed = oldest.take(most).map(Block::free).count();
-        if freed > 0 {
-            self.cold().blocks.shrink_to(COLD_PLACES_KEPT);
-        }
-        freed
+        std::iter::from_fn(|| self.cold().take_oldest()).take(most).map(Block::free).count()
     }
 
     fn cold(&self) -> MutexGuard<'_, Cold> {
@@ -126,6 +120,13 @@ impl Cold {
         newest
     }
 
+    /// Takes one that is to be freed.
+    fn take_oldest(&mut self) -> Option<Block> {
+        let oldest = self.blocks.pop_front();
+        self.fewest = self.fewest.min(self.blocks.len());
+        oldest
+    }
+
     /// Counts a look. At the end of a period: how many were not needed in it.
     fn end_look(&mut self) -> usize {
         self.looks += 1;
@@ -133,7 +134,8 @@ impl Cold {
             return 0;
         }
         let due = self.fewest;
-        (self.fewest, self.looks) = (self.blocks.len() - due, 0);
+        // Who frees them counts them off.
+        (self.fewest, self.looks) = (self.blocks.len(), 0);
         due
     }
 }
@@ -220,6 +222,7 @@ mod tests {
             true
         }));
         assert_eq!((class.clear(), free(&class)), (8, (0, 0)));
+        assert_eq!(look(&class, 2 * PERIOD_LOOKS), 0, "what was cleared is not counted any more");
     }
 
     #[test]
