@@ -2,8 +2,10 @@
 //!
 //! Asked at even intervals by whoever looks after a driver. It frees nothing itself.
 
-/// So many connections fewer leave enough free memory to look for.
+/// So many connections fewer leave enough free memory to look for, ...
 const EBB: usize = 1_024;
+/// ... and so small a part of all: where a million come and go, some thousands are no reason to search the rest each second.
+const EBB_PART: usize = 16;
 
 /// How the number of connections rises and falls.
 #[derive(Debug)]
@@ -30,12 +32,13 @@ impl Tide {
         (self.high, self.crest) = (self.high.max(live), self.crest.max(live));
         let falls = live < self.last;
         self.last = live;
-        self.still = if falls || self.high - live < EBB { 0 } else { self.still + 1 };
+        let has_fallen = |from: usize| from - live >= EBB.max(from / EBB_PART);
+        self.still = if falls || !has_fallen(self.high) { 0 } else { self.still + 1 };
         let is_over = self.still >= self.still_looks;
         if is_over {
             (self.high, self.still) = (live, 0);
         }
-        let is_out = is_over || self.crest - live >= EBB;
+        let is_out = is_over || has_fallen(self.crest);
         if is_out {
             self.crest = live;
         }
@@ -81,6 +84,13 @@ mod tests {
         for live in [500, 900, 200, 1_000, 0] {
             assert_eq!(found(&mut tide, live, 100), []);
         }
+    }
+
+    #[test]
+    fn of_very_many_more_must_go() {
+        let mut tide = Tide::new(12);
+        let looks = [1_000_000, 990_000, 940_000, 937_000, 935_000, 880_000, 878_000];
+        assert_eq!(looks.map(|live| tide.is_out(live)), [false, false, false, true, false, false, true]);
     }
 
     #[test]
