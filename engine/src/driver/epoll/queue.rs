@@ -36,19 +36,26 @@ impl EventQueue {
 
     /// Takes the first one.
     pub(crate) fn pop(&mut self) -> Option<u32> {
-        self.move_up();
-        self.front.pop()
+        loop {
+            self.move_up();
+            // Thieves may empty the front before it is asked.
+            let first = self.front.pop();
+            if first.is_some() || self.rest.is_empty() {
+                return first;
+            }
+        }
     }
 
     /// Takes up to `most` of the first ones of another worker, at most half of those it shows. Says how many.
     pub(crate) fn steal(&mut self, from: &Stealer<u32>, most: usize) -> usize {
         let before = self.front.len();
         // With more the deque would grow.
-        let most = most.min(FRONT_MAX - before);
+        let most = most.min(FRONT_MAX.saturating_sub(before));
         if most == 0 || !matches!(from.steal_batch_with_limit(&self.front, most), Steal::Success(())) {
             return 0;
         }
-        self.front.len() - before
+        // Others may have taken from it meanwhile.
+        self.front.len().saturating_sub(before)
     }
 
     /// Slots that wait.
