@@ -432,14 +432,17 @@ impl Upstream {
 
     fn on_cancel<A: Proxy>(&mut self, from: Address, key: Option<u32>, context: &mut Context<'_, A>) {
         let limits = context.local.shared.limits;
-        self.queue.retain(|queued| {
-            let only = |key| {
-                queued.run.frames == 1
-                    && only_frame(&queued.run.piece, &limits)
-                        .is_some_and(|frame| frame.id == key && frame.kind == bolt::Kind::Request)
-            };
-            queued.from != from || key.is_some_and(|key| !only(key))
-        });
+        // One request of many is sent all the same, and its answer dropped: each that times out would search the whole queue.
+        if key.is_none() || self.queue.len() <= SEARCHED_MAX {
+            self.queue.retain(|queued| {
+                let only = |key| {
+                    queued.run.frames == 1
+                        && only_frame(&queued.run.piece, &limits)
+                            .is_some_and(|frame| frame.id == key && frame.kind == bolt::Kind::Request)
+                };
+                queued.from != from || key.is_some_and(|key| !only(key))
+            });
+        }
         self.waiting.cancel(from, key);
         if self.phase != Phase::Connecting {
             self.arm(context.now.after_ms(SWEEP_MS), context);
@@ -718,6 +721,8 @@ impl Upstream {
 
 /// Answers that may wait for a server to take them: one of the largest size beside smaller ones.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// A queue up to so long is searched for a request that nobody waits for any more.
+const SEARCHED_MAX: usize = 64;
 /// What was cancelled is forgotten together, so long after the first of it.
 const SWEEP_MS: u64 = 20;
 /// How often a draining connection looks whether clients are left.
