@@ -34,7 +34,7 @@ impl Line {
 /// Bytes of each part.
 const PART_BYTES_MAX: usize = 1_024;
 /// Memory that an empty one keeps.
-const BYTES_KEPT: usize = 512;
+const BYTES_KEPT: usize = 3 * PART_BYTES_MAX + 256;
 
 #[cfg(test)]
 mod tests {
@@ -50,6 +50,10 @@ mod tests {
         assert_eq!((made, line.as_str()), (0, "GET a.example/b"));
         line.write(b"GET", b"a", &[b'x'; 4_000]);
         assert_eq!(line.as_str().len(), 3 + 1 + 1 + PART_BYTES_MAX);
+        // Each byte that is no UTF-8 takes three.
+        let odd = [0xff; PART_BYTES_MAX];
+        line.write(&odd, &odd, &odd);
+        assert!(line.0.capacity() > BYTES_KEPT);
         line.clear();
         assert!(line.0.capacity() <= BYTES_KEPT);
     }
