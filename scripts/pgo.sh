@@ -3,13 +3,15 @@
 # load of each kind (scripts/pgo.toml), and a build that lays out the code by what the load took. Same source, same behaviour;
 # docs/performance.md says what it saves. Needs the compiler's own llvm-profdata (`rustup component add llvm-tools`; fetched
 # if rustup is there), since profiles are of one LLVM version. 5 to 10 minutes on two processors.
-# Does nothing when no source is newer than what it built last. LLVM_PROFDATA names another llvm-profdata of the compiler's
+# Does nothing when no source is newer than what it built last, with this compiler. LLVM_PROFDATA names another llvm-profdata of the compiler's
 # version. Flags of RUSTFLAGS are not used.
 set -eu
 cd "$(dirname "$0")/.."
-if [ -x target/optimized/bowline ] && [ -x target/optimized/bowline-bench ]; then
+# Folders count too, or a source that was removed would not. The stamp is as old as the beginning of the build.
+stamp=target/optimized/built-with
+if rustc -vV | cmp -s - "$stamp"; then
     newer=$(find Cargo.toml Cargo.lock engine protocols gateway bench scripts/pgo.sh scripts/pgo.toml \
-        \( -name '*.rs' -o -name '*.toml' -o -name Cargo.lock -o -name pgo.sh \) -newer target/optimized/bowline -print -quit)
+        \( -type d -o -name '*.rs' -o -name '*.toml' -o -name Cargo.lock -o -name pgo.sh \) -newer "$stamp" -print -quit)
     [ -n "$newer" ] || { echo "pgo: target/optimized is of these sources"; exit 0; }
 fi
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -22,6 +24,8 @@ fi
 folder=$PWD/target/pgo
 rm -rf "$folder/profiles" "$folder/training"
 mkdir -p "$folder/profiles" target/optimized
+rm -f "$stamp"
+rustc -vV >"$folder/began"
 
 # A target that is named keeps the flags from build scripts and macros, which would leave profiles of their own.
 build() {
@@ -38,4 +42,5 @@ LLVM_PROFILE_FILE=$folder/profiles/%4m.profraw "$folder/instrumented/$host/relea
 "$profdata" merge --output "$folder/merged.profdata" "$folder"/profiles/*.profraw
 build "the optimised programs" "-Cprofile-use=$folder/merged.profdata" optimized
 cp "$folder/optimized/$host/release/bowline" "$folder/optimized/$host/release/bowline-bench" target/optimized/
+mv "$folder/began" "$stamp"
 echo "pgo: target/optimized/bowline and target/optimized/bowline-bench"
