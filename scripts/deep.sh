@@ -8,8 +8,9 @@ host=x86_64-unknown-linux-gnu
 nightly="cargo +nightly"
 # The unit tests of the code that may be unsafe.
 fenced=(buf:: slot:: sys::)
-# Sanitizers and valgrind bring an allocator of their own, and this asks glibc's to give pages back.
-foreign=(--skip sys::memory::tests::pages_between_used_ones_go_back)
+# Sanitizers and valgrind bring an allocator of their own, and these ask glibc's to give pages back.
+foreign=(--skip sys::memory::tests::pages_between_used_ones_go_back
+    --skip sys::memory::tests::a_page_with_nothing_but_what_a_thread_keeps_goes_back)
 
 parts=(asan valgrind tsan miri loom fuzz seeds matrix)
 
