@@ -36,10 +36,12 @@ build() {
 
 build "the instrumented programs" "-Cprofile-generate=$folder/profiles" instrumented
 echo "pgo: a minute of load"
-LLVM_PROFILE_FILE=$folder/profiles/%4m.profraw "$folder/instrumented/$host/release/bowline-bench" run scripts/pgo.toml \
+# A file for each process: one that is killed while it writes spoils no other's.
+LLVM_PROFILE_FILE=$folder/profiles/%m-%p.profraw "$folder/instrumented/$host/release/bowline-bench" run scripts/pgo.toml \
     --rounds 1 --attempts 1 --warmup 1 --out "$folder/training" >"$folder/training.log" 2>&1 ||
     { tail -n 20 "$folder/training.log" >&2; exit 1; }
-"$profdata" merge --output "$folder/merged.profdata" "$folder"/profiles/*.profraw
+"$profdata" merge --failure-mode=all --output "$folder/merged.profdata" "$folder"/profiles/*.profraw
+rm -rf "$folder/profiles"
 build "the optimised programs" "-Cprofile-use=$folder/merged.profdata" optimized
 cp "$folder/optimized/$host/release/bowline" "$folder/optimized/$host/release/bowline-bench" target/optimized/
 mv "$folder/began" "$stamp"
