@@ -1,6 +1,5 @@
 //! What is asked of the allocator, so that memory that was given back is not kept from the system. Called at the start and
-//! after many connections have gone: the allocator is locked while it is trimmed, so that is done by the supervisor, or in the
-//! tokio mode by one worker. Workers empty no more than the cache of their own thread.
+//! once in a while, never on the data path: the allocator is locked meanwhile.
 
 /// Blocks from this size on for which the heap has no room are mapped by themselves and unmapped when they are freed, in
 /// bytes. Chunks that are read into are above it: if the heap grew for each of a burst, they would lie between small blocks
@@ -18,13 +17,16 @@ const CACHED_BLOCKS: usize = 7;
 /// The smallest of those sizes, in bytes.
 #[cfg(target_env = "gnu")]
 const TAKEN_BYTES_MIN: usize = 24;
-/// The largest one that is exchanged, in bytes: that of a piece of mail, of which a burst has the most. There are larger ones,
-/// but where a thread had none of a size it is left with seven, so it is not done for sizes that are seldom used.
+/// The largest one that is taken, in bytes: that of a piece of mail, of which a burst has the most. There are larger ones, but
+/// where a thread had none of a size it may be left with seven, so it is not done for sizes that are seldom used.
 #[cfg(target_env = "gnu")]
 const TAKEN_BYTES_MAX: usize = 296;
 /// From one size to the next, in bytes.
 #[cfg(target_env = "gnu")]
 const TAKEN_BYTES_STEP: usize = 16;
+/// Blocks as large as this are not kept for a thread, in bytes.
+#[cfg(target_env = "gnu")]
+const GROWN_BYTES: usize = 1048;
 
 /// Fixes the size from which blocks are mapped by themselves. Left alone, glibc raises it to the largest block that was
 /// ever freed, up to 32 MiB, and large frames then stay in the heap for good: more than the ceiling of all buffers.
@@ -59,19 +61,20 @@ pub(crate) fn trim() {
     }
 }
 
-/// Exchanges what the allocator keeps for this thread; called after a burst, by each thread that took part. glibc keeps the
-/// last seven blocks of each small size that a thread has freed, wherever the burst had them, and no call empties that. So
-/// they are taken, and as many others, which the heap gives from where it is fullest. Those are freed first and fill the
-/// cache; the scattered ones find no place in it and go back to the heap, with their pages.
+/// Takes back what the allocator keeps for this thread and nobody else has a page for; called after a burst, by each thread
+/// that took part. glibc keeps the last seven blocks of each small size that a thread has freed, wherever the burst had
+/// them, and no call empties that. So they are taken and grown beyond what it keeps: one with free memory behind it grows
+/// where it is, and all of that is free afterwards. Any other moves and is kept again, beside its neighbour in use.
 pub(crate) fn empty_thread_cache() {
     #[cfg(target_env = "gnu")]
     for bytes in (TAKEN_BYTES_MIN..=TAKEN_BYTES_MAX).step_by(TAKEN_BYTES_STEP) {
         // What nobody looks at the compiler would not allocate.
-        let take = |_| std::hint::black_box(Vec::<u8>::with_capacity(bytes));
-        let scattered: [Vec<u8>; CACHED_BLOCKS] = std::array::from_fn(take);
-        let others: [Vec<u8>; CACHED_BLOCKS] = std::array::from_fn(take);
-        drop(others);
-        drop(scattered);
+        let take = || std::hint::black_box(Vec::with_capacity(bytes));
+        let mut kept: [Vec<u8>; CACHED_BLOCKS] = std::array::from_fn(|_| take());
+        for block in &mut kept {
+            block.reserve_exact(GROWN_BYTES);
+            std::hint::black_box(block);
+        }
     }
 }
 
