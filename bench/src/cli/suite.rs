@@ -43,9 +43,9 @@ pub(super) struct RunFlags {
     /// repeated.
     #[arg(long, value_parser = named_peer)]
     peer: Vec<NamedPeer>,
-    /// How often each window, at least; 7 where the spread is large.
-    #[arg(long, default_value_t = 3, value_parser = count_up_to::<ROUNDS_MAX>)]
-    rounds: usize,
+    /// How often each window, however often its scenario asks for; without it 3 times, or as often as that asks.
+    #[arg(long, value_parser = count_up_to::<ROUNDS_MAX>)]
+    rounds: Option<usize>,
     /// How often a disturbed window is taken, at most.
     #[arg(long, default_value_t = 2, value_parser = count_up_to::<10>)]
     attempts: usize,

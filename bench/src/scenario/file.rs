@@ -46,7 +46,7 @@ pub struct Window {
     pub targets: Option<Vec<String>>,
     /// Its rounds are taken in turn with those of the window before it, since a goal compares the two.
     pub beside: bool,
-    /// At least so many rounds.
+    /// At least so many rounds, unless somebody says how many.
     pub rounds_min: usize,
     /// At most so many: of what hardly differs from round to round.
     pub rounds_max: usize,
@@ -184,9 +184,9 @@ impl Scenario {
 }
 
 impl Window {
-    /// How many rounds of a target are measured when so many are asked for.
-    pub fn rounds(&self, asked: usize, is_peer: bool) -> usize {
-        let rounds = asked.min(self.rounds_max).max(self.rounds_min);
+    /// How many rounds of a target are measured when so many are asked for, or nobody says how many.
+    pub fn rounds(&self, asked: Option<usize>, is_peer: bool) -> usize {
+        let rounds = asked.unwrap_or(ROUNDS.max(self.rounds_min)).min(self.rounds_max);
         if is_peer { rounds.min(self.peer_rounds_max) } else { rounds }
     }
 }
@@ -461,6 +461,8 @@ fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
     Err(format!("{name}: 0 to {SECONDS_MAX}"))
 }
 
+/// Rounds of a window that does not ask for more.
+const ROUNDS: usize = 3;
 /// Most rounds of a window.
 pub const ROUNDS_MAX: usize = 100;
 const SECONDS_MAX: f64 = 3_600.0;

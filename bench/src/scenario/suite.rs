@@ -42,8 +42,8 @@ pub struct SuiteOptions {
     pub peers: Vec<Target>,
     /// Peers that are not there, and why.
     pub missing: Vec<(String, String)>,
-    /// How often each, at least.
-    pub rounds: usize,
+    /// How often each, instead of what the scenarios ask for.
+    pub rounds: Option<usize>,
     /// How often a disturbed window is taken, at most.
     pub attempts_max: usize,
     /// No measurement begins later.
