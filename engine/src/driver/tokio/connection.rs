@@ -290,7 +290,8 @@ impl<A: Application> Turn<'_, '_, A> {
         if self.core.deadline().time() <= self.here.now {
             self.core.on_timer(&self.here, self.kit, &mut self.port);
         }
-        if self.core.end().is_none() && self.port.worker.hub.is_stopping() {
+        // One that only waits for its peer to take what is queued ends too.
+        if self.port.worker.hub.is_stopping() {
             self.lose(Lost::Shutdown);
         }
     }
