@@ -1,5 +1,6 @@
 //! What is asked of the allocator, so that memory that was given back is not kept from the system. Called at the start and
-//! once in a while, never on the data path: the allocator is locked meanwhile.
+//! after many connections have gone: the allocator is locked while it is trimmed, so that is done by the supervisor, or in the
+//! tokio mode by one worker. Workers empty no more than the cache of their own thread.
 
 /// Blocks from this size on for which the heap has no room are mapped by themselves and unmapped when they are freed, in
 /// bytes. Chunks that are read into are above it: if the heap grew for each of a burst, they would lie between small blocks
