@@ -11,16 +11,9 @@ use crate::driver::control::Control;
 use crate::machine::{Address, Application};
 use crate::options::{Mode, Options};
 use crate::stats::Stats;
-use crate::sys::memory;
 use crate::time::Time;
 
 pub use crate::driver::control::{ConnectionInfo, StartError};
-
-/// Tells the allocator how a process of many connections uses it. To be called before the first thread is started, for
-/// each thread takes an arena of its own otherwise; without it everything works, and less memory goes back after a peak.
-pub fn prepare_process() {
-    memory::prepare();
-}
 
 /// A running engine. Dropping it resets every connection and waits for every thread.
 pub struct Engine<A: Application> {

@@ -24,3 +24,9 @@ mod models;
 
 #[cfg(not(loom))]
 pub use driver::sim;
+#[cfg(not(loom))]
+pub use sys::memory::Allocator;
+
+#[cfg(all(test, not(loom), not(miri)))]
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;

@@ -18,6 +18,10 @@ use bowline_gateway::error::EXIT_FAILURE;
 use bowline_gateway::error::EXIT_OK;
 use bowline_gateway::run;
 
+/// The one that the engine asks to give memory back.
+#[global_allocator]
+static ALLOCATOR: bowline_engine::Allocator = bowline_engine::Allocator;
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,

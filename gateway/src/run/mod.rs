@@ -75,7 +75,6 @@ impl From<Faults> for Trouble {
 
 /// Serves until a signal ends it. `said` are the flags with their values.
 pub fn run(said: &[(&'static str, String)], environment: &BTreeMap<String, String>) -> Result<(), Trouble> {
-    bowline_engine::engine::prepare_process();
     // Before any thread starts, so that all inherit the mask.
     let signals =
         Signals::block().map_err(|error| Trouble::failure(format!("cannot read signals: {error}")))?;

@@ -135,13 +135,16 @@ impl<A: Application> Supervisor<A> {
         // By now workers have freed theirs.
         if std::mem::take(&mut self.has_ebbed) {
             self.hub.pool.clear();
-            memory::trim();
+            memory::empty_thread_cache();
+            memory::give_back();
         }
         if self.tide.is_out(self.hub.table.live()) {
             self.hub.ebb();
             // What those who went have left; it goes before others come between.
-            memory::trim();
+            memory::empty_thread_cache();
+            memory::give_back();
             self.has_ebbed = true;
         }
+        memory::look();
     }
 }

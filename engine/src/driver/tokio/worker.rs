@@ -313,7 +313,8 @@ impl<A: Application> Worker<A> {
         kit.free_spare();
         self.hub.app.ebb(&mut kit.local);
         self.hub.pool.clear();
-        memory::trim();
+        memory::empty_thread_cache();
+        memory::give_back();
     }
 
     /// Gives memory that a peak left behind back to the system.
@@ -326,6 +327,7 @@ impl<A: Application> Worker<A> {
             }
             self.run_strays();
             self.hub.pool.trim();
+            memory::look();
             if tide.is_out(self.hub.table.live()) {
                 self.free_spare();
             }
