@@ -122,12 +122,16 @@ fn allocations(text: &str) -> HashMap<String, u64> {
         } else if let Some(calls) = line.strip_prefix("calls=") {
             let count: u64 = calls.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
             // Some of them are made of others: each piece of memory counts once.
-            if ALLOCATORS.contains(&callee) && !ALLOCATORS.contains(&caller) {
+            if is_allocator(callee) && !is_allocator(caller) {
                 *counts.entry(caller.to_owned()).or_insert(0) += count;
             }
         }
     }
     counts
+}
+
+fn is_allocator(function: &str) -> bool {
+    ALLOCATORS.contains(&function.strip_prefix(JEMALLOC).unwrap_or(function))
 }
 
 fn name_of<'a>(text: &'a str, names: &mut HashMap<&'a str, &'a str>) -> &'a str {
@@ -141,7 +145,10 @@ fn name_of<'a>(text: &'a str, names: &mut HashMap<&'a str, &'a str>) -> &'a str 
 
 const CONTROL: &str = "callgrind_control";
 const LAST_LEVEL: &str = "--LL=8388608,16,64";
-const ALLOCATORS: [&str; 6] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign"];
+const ALLOCATORS: [&str; 8] =
+    ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign", "mallocx", "rallocx"];
+/// What stands before the names of the gateway's own allocator; the bare relays have the C library's.
+const JEMALLOC: &str = "_rjem_";
 const CALLERS_MAX: usize = 5;
 
 #[cfg(test)]
@@ -160,6 +167,13 @@ mod tests {
         assert_eq!(counted.first_level_misses_per_request, 3.0);
         assert_eq!(counted.last_level_misses_per_request, 0.4, "the last column was zero and left out");
         assert_eq!(counted.allocations_per_request, 0.7, "realloc's own malloc is no second one");
+        assert_eq!(counted.allocated_by, [("turn".to_owned(), 5), ("grow".into(), 2)]);
+    }
+
+    #[test]
+    fn the_gateways_own_allocator_counts_as_the_c_librarys() {
+        let out = OUT.replace("(3) malloc", "(3) _rjem_malloc").replace("(6) realloc", "(6) _rjem_rallocx");
+        let counted = counted(&out, 10).expect("it has totals");
         assert_eq!(counted.allocated_by, [("turn".to_owned(), 5), ("grow".into(), 2)]);
     }
 

@@ -79,9 +79,8 @@ mod tests {
         let mut bytes = size_of::<T>();
         let to = (&raw mut value).cast();
         // SAFETY: it writes so many bytes there, and says how many if these are not what it has.
-        let answer = unsafe {
-            tikv_jemalloc_sys::mallctl(what.as_ptr(), to, &raw mut bytes, std::ptr::null_mut(), 0)
-        };
+        let answer =
+            unsafe { tikv_jemalloc_sys::mallctl(what.as_ptr(), to, &raw mut bytes, std::ptr::null_mut(), 0) };
         assert_eq!((answer, bytes), (0, size_of::<T>()), "{what:?}");
         value
     }
