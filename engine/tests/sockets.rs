@@ -404,6 +404,44 @@ fn at_rest_with_both_sides_shut_and_input_unread_nothing_turns() {
     });
 }
 
+/// Answers a message, which begins with its length, with a head before it and an end behind it, and notes how many ranges
+/// that took.
+fn framing(ranges: &Arc<Mutex<Vec<usize>>>) -> Box<dyn Machine<App>> {
+    let ranges = Arc::clone(ranges);
+    machine(move |input, context| match input {
+        Input::Bytes(bytes) => {
+            let declared = bytes.bytes().first_chunk().map_or(2, |length| u16::from_be_bytes(*length));
+            let declared = usize::from(declared);
+            if bytes.len() < declared.max(2) {
+                return context.need(declared.max(2));
+            }
+            assert!(context.write_copy(b"head"), "there is memory");
+            context.write_behind(bytes.take(declared));
+            assert!(context.write_copy(b"end"), "there is memory");
+            lock(&ranges).push(context.effects.output.len());
+        }
+        Input::EndOfStream => context.close(0),
+        _ => {}
+    })
+}
+
+#[test]
+fn what_is_written_behind_a_copy_is_one_range_with_it_while_both_are_small() {
+    each_mode(|options| {
+        let ranges: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let machines = Arc::clone(&ranges);
+        let running = start(options, 1, move |_, _| Some(framing(&machines)));
+        let mut client = running.dial();
+        for length in [2, 1_000, 2_041, 2_042, 2_044, 2_045, 20_000] {
+            let mut message = pattern(length);
+            message[..2].copy_from_slice(&u16::try_from(length).expect("it is small").to_be_bytes());
+            client.write_all(&message).expect("the engine reads");
+            expect(&mut client, &[b"head", &message[..], b"end"].concat());
+        }
+        assert_eq!(*lock(&ranges), [1, 1, 1, 2, 2, 3, 3], "up to 2 KiB are copied");
+    });
+}
+
 #[test]
 fn a_paused_machine_gets_its_bytes_when_it_resumes() {
     each_mode(|options| {

@@ -113,6 +113,19 @@ impl Chunk {
         self.take_piece(bytes.len())
     }
 
+    /// Copies `bytes` behind those of `piece`, which holds them from then on. False if `piece` was not carved last or there
+    /// is no room: then nothing changed.
+    pub fn extend(&mut self, piece: &mut Piece, bytes: &[u8]) -> bool {
+        let is_last = piece.block == self.block && piece.start + piece.len == self.filled;
+        if !is_last || !self.is_empty() || self.spare_bytes() < bytes.len() {
+            return false;
+        }
+        self.append(bytes);
+        piece.len += self.filled - self.start;
+        self.start = self.filled;
+        true
+    }
+
     /// True if every piece came back; then the whole chunk is spare again, and waiting bytes are dropped.
     pub fn reset(&mut self) -> bool {
         if !self.block.all_returned(self.lent) {
@@ -234,6 +247,37 @@ mod tests {
         assert!(piece.is_empty());
         drop(piece);
         assert_eq!(pool.stats().charged_bytes, 0);
+    }
+
+    #[test]
+    fn only_the_piece_that_was_carved_last_is_extended_and_only_into_room() {
+        let pool = Pool::new(1 << 20);
+        let mut chunk = Chunk::take(&pool, 256).expect("fits");
+        let (mut first, mut last) = (chunk.carve(b"abc"), chunk.carve(b"de"));
+        assert!(!chunk.extend(&mut first, b"x"), "its bytes would run into those of the next");
+        assert!(chunk.extend(&mut last, b"fg") && chunk.extend(&mut last, b"h"));
+        assert_eq!((&*first, &*last), (&b"abc"[..], &b"defgh"[..]));
+        assert!(!chunk.extend(&mut last, &[0; 249]) && chunk.extend(&mut last, &[7; 248]));
+        assert_eq!((last.len(), chunk.spare_bytes()), (253, 0));
+        let mut other = Chunk::copy_of(&pool, b"abcde").expect("fits").take_piece(5);
+        assert!(!chunk.extend(&mut other, b""), "it lies in another block");
+        drop((first, last, other));
+        assert!(chunk.reset(), "what was extended comes back once");
+        drop(chunk);
+        assert_eq!(pool.stats().charged_bytes, 0);
+    }
+
+    #[test]
+    fn no_piece_is_extended_over_bytes_that_wait() {
+        let pool = Pool::new(1 << 20);
+        let mut chunk = Chunk::copy_of(&pool, b"abcd").expect("fits");
+        let mut piece = chunk.take_piece(2);
+        assert!(!chunk.extend(&mut piece, b"x"));
+        let mut rest = chunk.take_piece(2);
+        assert!(!chunk.extend(&mut piece, b"x") && chunk.extend(&mut rest, b"x"));
+        assert_eq!((&*piece, &*rest), (&b"ab"[..], &b"cdx"[..]));
+        rest.truncate(2);
+        assert!(!chunk.extend(&mut rest, b"x"), "what was cut off is not filled again");
     }
 
     #[test]

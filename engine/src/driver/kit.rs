@@ -151,6 +151,11 @@ impl Batch {
         self.carving.as_mut().map(|chunk| chunk.carve(bytes))
     }
 
+    /// Copies `bytes` behind those of `piece`, if it was the last that [`Batch::copy`] made and there is room.
+    pub(crate) fn extend(&mut self, piece: &mut Piece, bytes: &[u8]) -> bool {
+        self.carving.as_mut().is_some_and(|chunk| chunk.extend(piece, bytes))
+    }
+
     fn fresh(&mut self, bytes: usize) -> Option<Chunk> {
         match self.spare.pop_if(|chunk| chunk.capacity() >= bytes) {
             Some(chunk) => Some(chunk),

@@ -164,6 +164,10 @@ impl<A: Application> Host<A> for CallHost<'_, A> {
         self.batch.copy(bytes)
     }
 
+    fn extend(&mut self, piece: &mut Piece, bytes: &[u8]) -> bool {
+        self.batch.extend(piece, bytes)
+    }
+
     fn random(&mut self) -> u64 {
         self.random.next()
     }

@@ -67,7 +67,7 @@ pub(in crate::connection) fn write_piece<A: Proxy>(
     context: &mut Context<'_, A>,
 ) -> bool {
     if length != BodyLength::Chunked {
-        context.write(piece);
+        context.write_behind(piece);
         return true;
     }
     let mut line = [0; 18];
@@ -75,7 +75,7 @@ pub(in crate::connection) fn write_piece<A: Proxy>(
     if !context.write_copy(&line[..written]) {
         return false;
     }
-    context.write(piece);
+    context.write_behind(piece);
     match ends {
         true => context.write_copy(LAST_CHUNK),
         false => context.write_copy(encode::CHUNK_END),
