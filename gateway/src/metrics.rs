@@ -75,15 +75,21 @@ impl Count {
     }
 }
 
-/// The counters of one worker. Anyone may add to it, but only its own worker should: that keeps
-/// the cache line where it is.
+/// The counters of one thread: only that one may add to it, and anyone may read. So adding takes no locked instruction,
+/// of which a request would pay nine. What a request touches stands together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Shard {
     counts: [AtomicU64; Count::COUNT],
+    duration_ms_sum: AtomicU64,
+    durations: [AtomicU64; DURATION_BOUNDS_MS.len() + 1],
     failures: [AtomicU64; Failure::COUNT],
     closes: [AtomicU64; CloseReason::COUNT],
-    durations: [AtomicU64; DURATION_BOUNDS_MS.len() + 1],
-    duration_ms_sum: AtomicU64,
+}
+
+/// Adds to a counter that no other thread adds to.
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
 impl Shard {
@@ -104,24 +110,24 @@ impl Shard {
 
     /// Counts `amount` events or bytes.
     pub fn add(&self, what: Count, amount: u64) {
-        self.counts[what.index()].fetch_add(amount, Ordering::Relaxed);
+        add(&self.counts[what.index()], amount);
     }
 
     /// Counts a request that failed.
     pub fn fail(&self, failure: Failure) {
-        self.failures[failure.index()].fetch_add(1, Ordering::Relaxed);
+        add(&self.failures[failure.index()], 1);
     }
 
     /// Counts a connection that was closed.
     pub fn close(&self, reason: CloseReason) {
-        self.closes[reason.index()].fetch_add(1, Ordering::Relaxed);
+        add(&self.closes[reason.index()], 1);
     }
 
     /// Files the time from a request's first byte to the queueing of its reply. Machines see whole milliseconds.
     pub fn observe_request_ms(&self, elapsed_ms: u64) {
         let bucket = DURATION_BOUNDS_MS.partition_point(|&bound| bound < elapsed_ms);
-        self.durations[bucket].fetch_add(1, Ordering::Relaxed);
-        self.duration_ms_sum.fetch_add(elapsed_ms, Ordering::Relaxed);
+        add(&self.durations[bucket], 1);
+        add(&self.duration_ms_sum, elapsed_ms);
     }
 }
 
@@ -129,7 +135,7 @@ impl Shard {
 /// millisecond, for that is the step of the clock.
 const DURATION_BOUNDS_MS: [u64; 13] = [1, 2, 3, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 10_000];
 
-/// All counters of the process: one shard per worker and one for every other thread.
+/// All counters of the process: one shard per worker and one for the one other thread that counts, the resolver.
 #[derive(Debug)]
 pub struct Counters {
     shards: Box<[CachePadded<Shard>]>,
@@ -142,12 +148,12 @@ impl Counters {
         Arc::new(Self { shards })
     }
 
-    /// The shard of a worker; any index beyond the pool is the shard of the other threads.
+    /// The shard of a worker; any index beyond the pool is the shard of the thread that is none.
     pub fn shard(&self, worker: usize) -> &Shard {
         &self.shards[worker.min(self.shards.len() - 1)]
     }
 
-    /// The shard of threads that are no workers (control loop, resolver, admin).
+    /// The shard of the thread that is no worker and counts: the resolver.
     pub fn control(&self) -> &Shard {
         self.shard(usize::MAX)
     }
@@ -364,6 +370,25 @@ mod tests {
         counters.control().count(Count::Requests);
         assert_eq!(counters.total(Count::Requests), 6);
         assert_eq!(counters.total(Count::Responses), 0);
+    }
+
+    #[test]
+    fn what_a_worker_counts_is_read_by_others_while_it_counts() {
+        let counters = Counters::new(2);
+        std::thread::scope(|scope| {
+            for worker in 0..2 {
+                let shard = counters.shard(worker);
+                scope.spawn(move || (0..1_000).for_each(|_| shard.count(Count::Requests)));
+            }
+            let mut before = 0;
+            while before < 2_000 {
+                let now = counters.total(Count::Requests);
+                assert!(now >= before, "{now} after {before}");
+                before = now;
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(counters.total(Count::Requests), 2_000);
     }
 
     #[test]

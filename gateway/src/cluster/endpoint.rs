@@ -103,7 +103,11 @@ impl Endpoint {
             self.requests.fetch_sub(requests, Ordering::Relaxed);
             return false;
         }
-        let queued = self.output_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Whoever counts no bytes writes none: requests of HTTP are counted alone.
+        let queued = match bytes {
+            0 => self.output_bytes.load(Ordering::Relaxed),
+            _ => self.output_bytes.fetch_add(bytes, Ordering::Relaxed),
+        };
         if queued > 0 && queued + bytes > self.bounds.output_bytes_max {
             self.give_back(requests, bytes);
             return false;

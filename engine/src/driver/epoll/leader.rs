@@ -134,8 +134,9 @@ impl<A: Application> Lead<A> {
         })?;
         counts.waits.add(1);
         counts.events.add(found as u64);
-        while let Some(slot) = reactor.injector.pop() {
-            queue(slot);
+        // Asked first, for taking from an empty one is a fence. What comes behind the question is seen before sleeping.
+        while !reactor.injector.is_empty() {
+            reactor.injector.pop().into_iter().for_each(&mut *queue);
         }
         let closing =
             reactor.closing.load(Ordering::Relaxed) && reactor.closing.swap(false, Ordering::SeqCst);
