@@ -132,10 +132,18 @@ impl std::error::Error for FieldError {}
 impl Method {
     /// The method of this text, which tells case.
     pub fn of(text: &[u8]) -> Method {
-        METHODS
-            .iter()
-            .find(|(known, _)| known.as_bytes() == text)
-            .map_or(Method::Other, |(_, method)| *method)
+        match text {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"CONNECT" => Method::Connect,
+            b"OPTIONS" => Method::Options,
+            b"TRACE" => Method::Trace,
+            b"PATCH" => Method::Patch,
+            _ => Method::Other,
+        }
     }
 }
 
@@ -314,6 +322,40 @@ impl HttpHead {
         self.text.reserve(bytes);
     }
 
+    /// Takes a whole head, which is known to be sound, as its text; what is placed is a place in it.
+    pub(crate) fn take_text(&mut self, bytes: &[u8]) {
+        debug_assert!(self.text.is_empty(), "places count from the front");
+        self.text.extend_from_slice(bytes);
+    }
+
+    /// Places a method in the text.
+    pub(crate) fn place_method(&mut self, method: Method, place: Span) {
+        (self.method, self.method_at) = (method, place);
+    }
+
+    /// Places the reason of a status in the text.
+    pub(crate) fn place_status(&mut self, status: u16, reason: Span) {
+        (self.status, self.reason_at) = (status, reason);
+    }
+
+    /// Places a path and query in normal form in the text.
+    pub(crate) fn place_path(&mut self, place: Span) {
+        self.path_at = place;
+    }
+
+    /// Places an authority that is known to be sound, and writes it in lower case there.
+    pub(crate) fn place_authority(&mut self, place: Span) {
+        self.authority_at = place;
+        let text = &mut self.text[place.start as usize..place.end() as usize];
+        text.iter_mut().filter(|byte| byte.is_ascii_uppercase()).for_each(|byte| *byte |= 0x20);
+    }
+
+    /// Places a field whose line starts there in the text, and is written as we write it.
+    pub(crate) fn place_line(&mut self, start: usize, name_len: usize, value_len: usize) {
+        let (name_len, value_len) = (name_len as u32, value_len as u32);
+        self.fields.push(FieldAt { start: start as u32, name_len, value_len });
+    }
+
     /// Writes a method that is known to be a token.
     pub(crate) fn write_method(&mut self, method: &[u8]) {
         self.method = Method::of(method);
@@ -429,15 +471,3 @@ const COLON: &[u8] = b": ";
 const LINE_END: &[u8] = b"\r\n";
 /// What a field's line takes beside its name and value.
 const LINE_BYTES_MIN: usize = COLON.len() + LINE_END.len();
-
-const METHODS: [(&str, Method); 9] = [
-    ("GET", Method::Get),
-    ("HEAD", Method::Head),
-    ("POST", Method::Post),
-    ("PUT", Method::Put),
-    ("DELETE", Method::Delete),
-    ("CONNECT", Method::Connect),
-    ("OPTIONS", Method::Options),
-    ("TRACE", Method::Trace),
-    ("PATCH", Method::Patch),
-];

@@ -30,6 +30,21 @@ fn write(raw: &[u8], slash: EscapedSlash, out: &mut Vec<u8>) -> Result<(), HttpF
     Ok(())
 }
 
+/// How many bytes a target in origin form takes at the front of `bytes`, and whether it is its own normal form for certain.
+pub(crate) fn measure(bytes: &[u8]) -> (usize, bool) {
+    let (mut before, mut in_query, mut is_normal) = (0, false, true);
+    for (at, byte) in bytes.iter().enumerate() {
+        if !byte.is_ascii_graphic() {
+            return (at, is_normal);
+        }
+        in_query |= *byte == b'?';
+        let is_doubtful = before == b'/' && matches!(byte, b'/' | b'.') || !PLAIN_BYTES[usize::from(*byte)];
+        is_normal &= if in_query { *byte != b'#' } else { !is_doubtful };
+        before = *byte;
+    }
+    (bytes.len(), is_normal)
+}
+
 /// True for most paths: plain bytes alone, and no segment that is empty or begins with a dot. Others may be normal too.
 fn is_normal(path: &[u8]) -> bool {
     let mut before = 0;

@@ -33,6 +33,11 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().fold(true, |sound, byte| sound & is_token_byte(*byte))
 }
 
+/// How many bytes of a token stand at the front.
+pub(crate) fn len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(bytes.len())
+}
+
 /// True when a field value may hold the byte (RFC 9110 section 5.5): no control but the tab.
 pub(crate) const fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= 0x20 && byte != 0x7f)

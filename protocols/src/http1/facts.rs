@@ -26,23 +26,21 @@ pub(super) struct Facts<'a> {
     upgrade_nominated: bool,
     expects_continue: bool,
     expects_other: bool,
-    nominated: Nominated<'a>,
 }
 
 impl<'a> Facts<'a> {
     /// Reads all of them, or finds the first fault.
-    pub(super) fn read_all(&mut self, fields: &[Header<'a>]) -> Result<(), HttpFault> {
+    pub(super) fn read_all(
+        &mut self,
+        fields: &[Header<'a>],
+        nominated: &mut Nominated<'a>,
+    ) -> Result<(), HttpFault> {
         for field in fields {
             if let Some(special) = names::special(field.name.as_bytes()) {
-                self.read(special, field.value)?;
+                self.read(special, field.value, Some(nominated))?;
             }
         }
         Ok(())
-    }
-
-    /// True when no field removes this one, and it is none that becomes a value.
-    pub(super) fn forwards(&self, name: &[u8]) -> bool {
-        names::special(name).is_none() && (!self.nominated.contain(name) || names::is_protected(name))
     }
 
     /// Writes what is neither framing nor target into `head`.
@@ -69,7 +67,13 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    fn read(&mut self, special: Special, value: &'a [u8]) -> Result<(), HttpFault> {
+    /// Reads one. Where nobody keeps what is nominated, to nominate is a fault.
+    pub(super) fn read(
+        &mut self,
+        special: Special,
+        value: &'a [u8],
+        nominated: Option<&mut Nominated<'a>>,
+    ) -> Result<(), HttpFault> {
         match special {
             Special::Host if self.host.is_some() => return Err(HttpFault::DuplicateHost),
             Special::Host => self.host = Some(value),
@@ -77,7 +81,7 @@ impl<'a> Facts<'a> {
             Special::ContentLength => self.length = Some(content_length(value)?),
             Special::TransferEncoding if self.chunked => return Err(HttpFault::DuplicateTransferEncoding),
             Special::TransferEncoding => self.chunked = transfer_encoding(value)?,
-            Special::Connection => self.read_connection(value)?,
+            Special::Connection => self.read_connection(value, nominated)?,
             Special::KeepAlive => self.keep_alive_timeout_s = keep_alive_timeout(value),
             Special::Te => {
                 self.accepts_trailers |=
@@ -91,7 +95,11 @@ impl<'a> Facts<'a> {
         Ok(())
     }
 
-    fn read_connection(&mut self, value: &'a [u8]) -> Result<(), HttpFault> {
+    fn read_connection(
+        &mut self,
+        value: &'a [u8],
+        mut nominated: Option<&mut Nominated<'a>>,
+    ) -> Result<(), HttpFault> {
         for option in token::list(value) {
             if !token::is_token(option) {
                 return Err(HttpFault::BadConnection);
@@ -103,7 +111,7 @@ impl<'a> Facts<'a> {
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade_nominated = true;
             } else {
-                self.nominated.add(option)?;
+                nominated.as_mut().ok_or(HttpFault::BadConnection)?.add(option)?;
             }
         }
         Ok(())
@@ -128,7 +136,7 @@ impl<'a> Facts<'a> {
 
 /// The fields that `Connection` says are for us alone.
 #[derive(Clone, Copy, Debug, Default)]
-struct Nominated<'a> {
+pub(super) struct Nominated<'a> {
     names: [&'a [u8]; NOMINATED_MAX],
     len: usize,
 }
@@ -139,6 +147,11 @@ impl<'a> Nominated<'a> {
         *place = name;
         self.len += 1;
         Ok(())
+    }
+
+    /// True when no field removes this one, and it is none that becomes a value.
+    pub(super) fn forward(&self, name: &[u8]) -> bool {
+        names::special(name).is_none() && (!self.contain(name) || names::is_protected(name))
     }
 
     fn contain(&self, name: &[u8]) -> bool {

@@ -1,9 +1,13 @@
-//! HTTP/1.1 on the wire (RFC 9112), both sides: heads by `httparse`, everything that frames by us, strictly. No I/O, no
+//! HTTP/1.1 on the wire (RFC 9112), both sides: unusual heads by `httparse`, everything that frames by us, strictly. No I/O, no
 //! clock, no buffer of its own: it is given bytes and says how many it took. Called by the machines of the gateway.
 
 mod scan;
 
 mod facts;
+
+mod judge;
+
+mod plain;
 
 pub mod body;
 

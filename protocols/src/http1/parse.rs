@@ -1,15 +1,17 @@
-//! Heads of requests and responses, from bytes (RFC 9112 sections 2 to 6). `scan` finds their end, `httparse` their
-//! parts, `facts` what the fields say; here it is judged together and kept. Refuses to guess: whatever two readers
-//! could take for two things is a fault. Called by the machines of the gateway.
+//! Heads of requests and responses, from bytes (RFC 9112 sections 2 to 6). Most are taken by `plain` at the first look; of
+//! the others `scan` finds the end, `httparse` the parts, `facts` what the fields say, and here it is kept. Refuses to
+//! guess: whatever two readers could take for two things is a fault. Called by the machines of the gateway.
 
 use std::mem::MaybeUninit;
 
 use httparse::Header;
 
 use super::facts::Facts;
+use super::facts::Nominated;
+use super::judge;
+use super::plain;
 use super::scan::Scan;
 use super::scan::Section;
-use crate::http::BodyLength;
 use crate::http::HttpFault;
 use crate::http::HttpHead;
 use crate::http::HttpLimits;
@@ -38,8 +40,44 @@ pub enum HeadStep {
 }
 
 impl HeadDecoder {
-    /// The head of a request at the front of `bytes`. On a fault `head` is empty.
+    /// The head of a request at the front of `bytes`. Until it is whole, and on a fault, `head` is empty.
     pub fn request(
+        &mut self,
+        bytes: &[u8],
+        limits: &HttpLimits,
+        head: &mut HttpHead,
+    ) -> Result<HeadStep, HttpFault> {
+        if !self.scan.has_begun() {
+            head.clear();
+            if let Some(consumed) = plain::request(bytes, limits, head) {
+                return Ok(HeadStep::Head { consumed });
+            }
+        }
+        self.request_by_rules(bytes, limits, head)
+    }
+
+    /// The head of a response to a request of `method` at the front of `bytes`; 1xx have no body and are said like others.
+    /// Until it is whole, and on a fault, `head` is empty.
+    pub fn response(
+        &mut self,
+        bytes: &[u8],
+        method: Method,
+        limits: &HttpLimits,
+        head: &mut HttpHead,
+    ) -> Result<HeadStep, HttpFault> {
+        if !self.scan.has_begun() {
+            head.clear();
+            if let Some(consumed) = plain::response(bytes, method, limits, head) {
+                return Ok(HeadStep::Head { consumed });
+            }
+        }
+        self.response_by_rules(bytes, method, limits, head)
+    }
+
+    /// Apart, so that neither its code nor its room for fields lies on the way of most heads.
+    #[cold]
+    #[inline(never)]
+    fn request_by_rules(
         &mut self,
         bytes: &[u8],
         limits: &HttpLimits,
@@ -48,9 +86,9 @@ impl HeadDecoder {
         self.decode(bytes, limits, head, Section::Request, |bytes, head| decode_request(bytes, limits, head))
     }
 
-    /// The head of a response to a request of `method` at the front of `bytes`; 1xx have no body and are said like others.
-    /// On a fault `head` is empty.
-    pub fn response(
+    #[cold]
+    #[inline(never)]
+    fn response_by_rules(
         &mut self,
         bytes: &[u8],
         method: Method,
@@ -69,10 +107,11 @@ impl HeadDecoder {
         section: Section,
         decode: impl FnOnce(&[u8], &mut HttpHead) -> Result<(), HttpFault>,
     ) -> Result<HeadStep, HttpFault> {
-        let found = self.scan.find(bytes, limits, section).inspect_err(|_| head.clear())?;
-        let Some(place) = found else { return Ok(HeadStep::Need(bytes.len() + 1)) };
-        *self = HeadDecoder::default();
         head.clear();
+        let Some(place) = self.scan.find(bytes, limits, section)? else {
+            return Ok(HeadStep::Need(bytes.len() + 1));
+        };
+        *self = HeadDecoder::default();
         head.reserve(place.len());
         let consumed = place.end;
         decode(&bytes[place], head).inspect_err(|_| head.clear())?;
@@ -89,15 +128,13 @@ fn decode_request(bytes: &[u8], limits: &HttpLimits, head: &mut HttpHead) -> Res
     whole(parsed.parse_with_uninit_headers(bytes, &mut room[..limits.fields()]))?;
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else { return Err(HttpFault::BadTarget) };
     let version = version(parsed.version)?;
-    let mut facts = Facts::default();
-    facts.read_all(parsed.headers)?;
+    let (mut facts, mut nominated) = (Facts::default(), Nominated::default());
+    facts.read_all(parsed.headers, &mut nominated)?;
     head.write_method(method.as_bytes());
     write_target(target.as_bytes(), version, &facts, limits, head)?;
-    facts.tell(version, head);
-    head.body = request_body(&facts, head.method(), version, limits)?;
-    facts.tell_of_request(head)?;
+    judge::request(&facts, version, limits, head)?;
     for field in &*parsed.headers {
-        keep_request_field(field, bytes, (&facts, limits), head)?;
+        keep_request_field(field, bytes, (&nominated, limits), head)?;
     }
     Ok(())
 }
@@ -114,15 +151,11 @@ fn decode_response(
     whole(httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, room))?;
     let status = parsed.code.ok_or(HttpFault::BadStatus)?;
     let version = version(parsed.version)?;
-    let mut facts = Facts::default();
-    facts.read_all(parsed.headers)?;
+    let (mut facts, mut nominated) = (Facts::default(), Nominated::default());
+    facts.read_all(parsed.headers, &mut nominated)?;
     head.write_status(status, parsed.reason.unwrap_or_default().as_bytes());
-    facts.tell(version, head);
-    head.body = response_body(&facts, status, method, version, limits)?;
-    head.keep_alive &= head.body != BodyLength::UntilClose;
-    let may_say_a_length = may_have_body(status) && (method == Method::Head || status == NOT_MODIFIED);
-    head.declared_length = facts.length.filter(|_| may_say_a_length);
-    for field in parsed.headers.iter().filter(|field| facts.forwards(field.name.as_bytes())) {
+    judge::response(&facts, method, version, limits, head)?;
+    for field in parsed.headers.iter().filter(|field| nominated.forward(field.name.as_bytes())) {
         head.push_line(line_of(field, bytes), field.name.as_bytes(), field.value);
     }
     Ok(())
@@ -158,12 +191,7 @@ fn write_target(
     limits: &HttpLimits,
     head: &mut HttpHead,
 ) -> Result<(), HttpFault> {
-    if version == HttpVersion::Http11 && facts.host.is_none() {
-        return Err(HttpFault::MissingHost);
-    }
-    if facts.host.is_some_and(|host| !authority::is_valid(host)) {
-        return Err(HttpFault::BadHost);
-    }
+    judge::check_host(version, facts)?;
     let method = head.method();
     let (named, path) = match target {
         _ if method == Method::Connect => (Some(target), None),
@@ -214,72 +242,10 @@ fn split_absolute(target: &[u8]) -> Result<(&[u8], &[u8]), HttpFault> {
     Ok(behind.split_at(authority_end))
 }
 
-/// RFC 9112 section 6.3, without its tolerance. What follows a CONNECT is the tunnel's (RFC 9110 section 9.3.6), so one that
-/// declares a body means two things.
-fn request_body(
-    facts: &Facts<'_>,
-    method: Method,
-    version: HttpVersion,
-    limits: &HttpLimits,
-) -> Result<BodyLength, HttpFault> {
-    let declared = declared_body(facts, version, limits)?.unwrap_or_default();
-    if method == Method::Connect && !matches!(declared, BodyLength::None | BodyLength::Exact(0)) {
-        return Err(HttpFault::BodyForbidden);
-    }
-    Ok(declared)
-}
-
-/// RFC 9112 section 6.3.
-fn response_body(
-    facts: &Facts<'_>,
-    status: u16,
-    method: Method,
-    version: HttpVersion,
-    limits: &HttpLimits,
-) -> Result<BodyLength, HttpFault> {
-    let is_tunnel = method == Method::Connect && (200..300).contains(&status);
-    if !may_have_body(status) && (facts.chunked || facts.length.is_some_and(|length| length > 0)) {
-        return Err(HttpFault::BodyForbidden);
-    }
-    // RFC 9110 sections 8.6 and 15.4.5: these say how long a body would be, however long that is.
-    if method == Method::Head || status == NOT_MODIFIED {
-        declared_body(facts, version, &HttpLimits { body_bytes_max: 0, ..*limits })?;
-        return Ok(BodyLength::None);
-    }
-    let declared = declared_body(facts, version, limits)?;
-    if is_tunnel || !may_have_body(status) {
-        return Ok(BodyLength::None);
-    }
-    Ok(declared.unwrap_or(BodyLength::UntilClose))
-}
-
-/// RFC 9110 section 8.6: a 1xx or 204 has none, and does not even say how long one would be.
-fn may_have_body(status: u16) -> bool {
-    status >= 200 && status != NO_CONTENT
-}
-
-/// What the framing fields say, if there are any.
-fn declared_body(
-    facts: &Facts<'_>,
-    version: HttpVersion,
-    limits: &HttpLimits,
-) -> Result<Option<BodyLength>, HttpFault> {
-    match (facts.length, facts.chunked) {
-        (Some(_), true) => Err(HttpFault::LengthAndTransferEncoding),
-        (None, true) if version == HttpVersion::Http10 => Err(HttpFault::TransferEncodingIn10),
-        (None, true) => Ok(Some(BodyLength::Chunked)),
-        (Some(length), false) if limits.body_bytes_max > 0 && length > limits.body_bytes_max => {
-            Err(HttpFault::BodyTooLarge)
-        }
-        (Some(length), false) => Ok(Some(BodyLength::Exact(length))),
-        (None, false) => Ok(None),
-    }
-}
-
 fn keep_request_field(
     field: &Header<'_>,
     bytes: &[u8],
-    (facts, limits): (&Facts<'_>, &HttpLimits),
+    (nominated, limits): (&Nominated<'_>, &HttpLimits),
     head: &mut HttpHead,
 ) -> Result<(), HttpFault> {
     let name = field.name.as_bytes();
@@ -287,7 +253,7 @@ fn keep_request_field(
         let refuses = limits.underscores == Underscores::Refuse;
         return if refuses { Err(HttpFault::UnderscoreInName) } else { Ok(()) };
     }
-    if facts.forwards(name) {
+    if nominated.forward(name) {
         head.push_line(line_of(field, bytes), name, field.value);
     }
     Ok(())
@@ -301,5 +267,3 @@ fn line_of<'a>(field: &Header<'_>, bytes: &'a [u8]) -> &'a [u8] {
 }
 
 const SCHEMES: [&[u8]; 2] = [b"http://", b"https://"];
-const NO_CONTENT: u16 = 204;
-const NOT_MODIFIED: u16 = 304;

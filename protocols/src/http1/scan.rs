@@ -37,6 +37,11 @@ impl Scan {
         Scan { start, line_start: start, searched: start, ..Scan::default() }
     }
 
+    /// True once bytes were looked at.
+    pub(super) fn has_begun(&self) -> bool {
+        self.searched > 0
+    }
+
     /// Where the section lies, once all of it is there, the empty line at its end included.
     pub(super) fn find(
         &mut self,
