@@ -21,15 +21,20 @@ pub(crate) fn has_port(authority: &[u8]) -> bool {
 /// Host and port; `None` when a bracket is not closed or is followed by anything but a port.
 fn split_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let host_end = if authority.first() == Some(&b'[') {
-        memchr::memchr(b']', authority)? + 1
+        position(b']', authority)? + 1
     } else {
-        memchr::memchr(b':', authority).unwrap_or(authority.len())
+        position(b':', authority).unwrap_or(authority.len())
     };
     match authority.split_at(host_end) {
         (host, []) => Some((host, None)),
         (host, [b':', port @ ..]) => Some((host, Some(port))),
         _ => None,
     }
+}
+
+/// A search for short texts.
+fn position(wanted: u8, text: &[u8]) -> Option<usize> {
+    text.iter().position(|byte| *byte == wanted)
 }
 
 fn is_host(host: &[u8]) -> bool {

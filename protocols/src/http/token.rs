@@ -28,12 +28,13 @@ const fn stands_in_a_token(byte: u8) -> bool {
         )
 }
 
-/// True for one token, which is not empty. Most are, so none of the bytes is left out.
+/// True for one token, which is not empty.
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().fold(true, |sound, byte| sound & is_token_byte(*byte))
+    !bytes.is_empty() && len(bytes) == bytes.len()
 }
 
-/// How many bytes of a token stand at the front.
+/// How many bytes of a token stand at the front. One place in the code for all who ask: a cold request has it read once.
+#[inline(never)]
 pub(crate) fn len(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(bytes.len())
 }
@@ -43,9 +44,29 @@ pub(crate) const fn is_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
 }
 
-/// True when a field value may hold all of these. Most may, so none is left out: whole vectors of bytes are judged at once.
+/// True when a field value may hold all of these.
 pub(crate) fn is_value(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |sound, byte| sound & is_value_byte(*byte))
+    let plain_len = before_control(bytes);
+    plain_len == bytes.len() || bytes[plain_len..].iter().all(|byte| is_value_byte(*byte))
+}
+
+/// How many bytes stand before the first control, or before the end. Eight are looked at in one word.
+#[inline(never)]
+pub(crate) fn before_control(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<WORD_BYTES>();
+    for (number, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The lowest bit that is set is right: a borrow can only spoil those above it.
+        let below_space = word.wrapping_sub(EVERY * 0x20) & !word;
+        let from_delete = word ^ (EVERY * 0x7f);
+        let is_delete = from_delete.wrapping_sub(EVERY) & !from_delete;
+        let stops = (below_space | is_delete) & (EVERY * 0x80);
+        if stops != 0 {
+            return number * WORD_BYTES + stops.trailing_zeros() as usize / 8;
+        }
+    }
+    let rest_len = rest.iter().position(u8::is_ascii_control).unwrap_or(rest.len());
+    bytes.len() - rest.len() + rest_len
 }
 
 /// Bytes that show on paper: what a request target may be made of.
@@ -79,6 +100,11 @@ pub(crate) fn quoted_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+const WORD_BYTES: usize = 8;
+
+/// One in each byte of a word.
+const EVERY: u64 = 0x0101_0101_0101_0101;
+
 /// Which bytes stand in tokens: one look is cheaper than the grammar.
 const TOKEN_BYTES: [bool; 256] = {
     let mut table = [false; 256];
@@ -100,6 +126,25 @@ mod tests {
         for bytes in [&b""[..], b"a b", b"a:", b"a/b", b"a\0", b"\xe4", b"(a)", b"a,b", b"\x7f"] {
             assert!(!is_token(bytes), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_control_is_found_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                let mut bytes = *b"\xff \x80~a0\xa0!\x81{}|\xfezZ@[\xe4- ";
+                bytes[at] = byte;
+                let is_control = byte < 0x20 || byte == 0x7f;
+                assert_eq!(
+                    before_control(&bytes),
+                    if is_control { at } else { bytes.len() },
+                    "{byte} at {at}"
+                );
+                assert_eq!(is_value(&bytes), !is_control || byte == b'\t', "{byte} at {at}");
+            }
+        }
+        assert_eq!(before_control(b"\t\x01"), 0, "the first of them");
+        assert!(!is_value(b"a\tb\x01"), "a tab hides nothing behind it");
     }
 
     #[test]

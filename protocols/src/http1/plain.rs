@@ -150,28 +150,11 @@ fn is_trimmed(value: &[u8]) -> bool {
         || matches!(value, [only] if *only != b' ')
 }
 
-/// Where the value that starts at `from` ends, with a line end behind it. Eight bytes are looked at in one word.
+/// Where the value that starts at `from` ends, with a line end behind it.
 fn value_end(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(word) = bytes.get(at..at + WORD_BYTES) {
-        let word = u64::from_le_bytes(word.try_into().ok()?);
-        // The lowest bit that is set is right; a borrow can only spoil those above it.
-        let below_space = word.wrapping_sub(EVERY * 0x20) & !word;
-        let is_delete = word ^ (EVERY * 0x7f);
-        let is_delete = is_delete.wrapping_sub(EVERY) & !is_delete;
-        let stops = (below_space | is_delete) & (EVERY * 0x80);
-        if stops != 0 {
-            return ends_at(bytes, at + stops.trailing_zeros() as usize / 8);
-        }
-        at += WORD_BYTES;
-    }
-    let rest = bytes.get(at..)?;
-    let len = rest.iter().position(|byte| *byte < 0x20 || *byte == 0x7f)?;
-    ends_at(bytes, at + len)
-}
-
-fn ends_at(bytes: &[u8], at: usize) -> Option<usize> {
-    bytes[at..].starts_with(LINE_END).then_some(at)
+    let rest = bytes.get(from..)?;
+    let len = token::before_control(rest);
+    rest[len..].starts_with(LINE_END).then_some(from + len)
 }
 
 fn span(start: usize, len: usize) -> Span {
@@ -180,12 +163,151 @@ fn span(start: usize, len: usize) -> Span {
 
 const COLON: &[u8] = b": ";
 const LINE_END: &[u8] = b"\r\n";
-const WORD_BYTES: usize = 8;
-/// One in each byte of a word.
-const EVERY: u64 = 0x0101_0101_0101_0101;
 /// What `HTTP/1.1` takes.
 const VERSION_BYTES: usize = 8;
 /// Where the reason of a response starts: behind a version, and a status between two spaces.
 const REASON_START: usize = VERSION_BYTES + 5;
 /// No head is larger than this, whatever the limit: places in it are kept in 32 bits.
 const HEAD_BYTES_CEILING: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HttpFault;
+    use crate::http1::HeadDecoder;
+    use crate::http1::HeadStep;
+
+    fn taken(head: &str) -> bool {
+        let limits = HttpLimits::default();
+        let end = match head.starts_with("HTTP/") {
+            true => response(head.as_bytes(), Method::Get, &limits, &mut HttpHead::default()),
+            false => request(head.as_bytes(), &limits, &mut HttpHead::default()),
+        };
+        assert!(end.is_none_or(|end| end == head.len()), "it ends where the head does");
+        end.is_some()
+    }
+
+    #[test]
+    fn what_everybody_writes_is_taken() {
+        let heads = [
+            "GET / HTTP/1.1\r\nHost: a.b:80\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n",
+            "POST /echo HTTP/1.1\r\nHost: bench\r\nContent-Length: 1024\r\n\r\n",
+            "PUT /a//../b%41?q=1#2 HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /chat HTTP/1.1\r\nHost: H\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.0 404 Not Found\r\nServer: x\r\n\r\n",
+        ];
+        let heads = heads.map(|head| (head, taken(head)));
+        let left: Vec<_> = heads.iter().filter(|(_, taken)| !taken).map(|(head, _)| *head).collect();
+        // A fragment may not stand in a target, and who says so is `parse`.
+        assert_eq!(left, [heads[2].0]);
+    }
+
+    #[test]
+    fn what_is_unusual_is_left_to_be_judged() {
+        let targets = ["http://h/", "*", "", "/ ", "/\x7f", "/\u{e4}", "/..", "/a#b", "/%zz"];
+        let targets = targets.map(|target| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        let lines = [
+            "a:b",
+            "a: ",
+            "a:  b",
+            "a: b ",
+            "a:\tb",
+            "a: b\tc",
+            "a: b\0",
+            "a : b",
+            " a: b",
+            ": b",
+            "a",
+            "a: b\nc: d",
+            "a: b\rc: d",
+            "Host: h",
+            "Connection: a",
+            "Content-Length: x",
+            "Expect: x",
+        ];
+        let lines = lines.map(|line| format!("GET / HTTP/1.1\r\nHost: h\r\n{line}\r\n\r\n"));
+        let others = [
+            "",
+            "G",
+            "GET / HTTP/1.1\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.2\r\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\n\r",
+            "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n",
+            "OPTIONS /a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "HTTP/1.1 200\r\n\r\n",
+            "HTTP/1.1 200 \r\n\r\n",
+            "HTTP/1.1 600 x\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 200 \u{e4}\r\n\r\n",
+            "HTTP/1.1 204 x\r\nContent-Length: 1\r\n\r\n",
+        ]
+        .map(str::to_owned);
+        for head in targets.into_iter().chain(lines).chain(others) {
+            assert!(!taken(&head), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_those_of_every_head() {
+        let head = b"GET /1234567 HTTP/1.1\r\nHost: h\r\na: b\r\n\r\n";
+        let usual = HttpLimits::default();
+        let faults = [
+            (HttpLimits { line_bytes_max: 21, ..usual }, None),
+            (HttpLimits { line_bytes_max: 20, ..usual }, Some(HttpFault::LineTooLong)),
+            (HttpLimits { fields_max: 2, ..usual }, None),
+            (HttpLimits { fields_max: 1, ..usual }, Some(HttpFault::TooManyFields)),
+            (HttpLimits { head_bytes_max: head.len() as u32, ..usual }, None),
+            (HttpLimits { head_bytes_max: head.len() as u32 - 1, ..usual }, Some(HttpFault::HeadTooLarge)),
+        ];
+        for (limits, fault) in faults {
+            let plain = request(head, &limits, &mut HttpHead::default());
+            assert_eq!(plain, fault.is_none().then_some(head.len()), "{limits:?}");
+            let step = HeadDecoder::default().request(head, &limits, &mut HttpHead::default());
+            let expected = fault.map_or(Ok(HeadStep::Head { consumed: head.len() }), Err);
+            assert_eq!(step, expected, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_is_taken_as_the_rules_have_it() {
+        let heads: [(bool, &[u8]); 2] = [
+            (
+                true,
+                b"GET /a?b HTTP/1.1\r\nHost: h:1\r\nA_b: c d\r\nte: trailers\r\nContent-Length: 10\r\n\r\n",
+            ),
+            (false, b"HTTP/1.1 200 a b\r\nA_b: c d\r\nkeep-alive: timeout=1\r\nContent-Length: 10\r\n\r\n"),
+        ];
+        for (is_request, head) in heads {
+            for (at, byte) in (0..head.len()).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+                let mut bytes = head.to_vec();
+                bytes[at] = byte;
+                let whole = decoded(is_request, [&bytes]);
+                let by_rules = decoded(is_request, [&bytes[..1], &bytes]);
+                assert_eq!(whole, by_rules, "{}", bytes.escape_ascii());
+            }
+        }
+    }
+
+    /// What becomes of a head that is offered like this. Once a part of it was looked at, the rules have it.
+    fn decoded<const LEN: usize>(is_request: bool, offers: [&[u8]; LEN]) -> String {
+        let (limits, mut head, mut decoder) =
+            (HttpLimits::default(), HttpHead::default(), HeadDecoder::default());
+        let mut step = Ok(HeadStep::Need(0));
+        for bytes in offers {
+            step = match (step, is_request) {
+                (Err(_), _) => break,
+                (_, true) => decoder.request(bytes, &limits, &mut head),
+                (_, false) => decoder.response(bytes, Method::Get, &limits, &mut head),
+            };
+        }
+        let values =
+            (head.version, head.body, head.keep_alive, head.keep_alive_timeout_s, head.accepts_trailers);
+        let first_line =
+            (head.method(), head.method_text(), head.status(), head.reason(), head.path_and_query());
+        let fields: Vec<_> = head.fields().collect();
+        format!("{step:?} {values:?} {first_line:?} {:?} {fields:?}", head.authority())
+    }
+}
