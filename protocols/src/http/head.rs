@@ -149,6 +149,7 @@ impl Method {
 
 impl HttpHead {
     /// Empties it; memory is kept, unless it is more than [`KEPT_BYTES_MAX`].
+    #[inline(never)]
     pub fn clear(&mut self) {
         let (mut text, mut fields) = (std::mem::take(&mut self.text), std::mem::take(&mut self.fields));
         text.clear();

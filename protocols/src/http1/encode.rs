@@ -92,19 +92,24 @@ fn put_connection(head: &HttpHead, close: bool, say_keep_alive: bool, out: &mut 
     }
 }
 
+/// The line is made from its end on and copied once. Requests and responses share its code.
+#[inline(never)]
 fn put_length(length: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; LENGTH_DIGITS_MAX];
-    let mut start = LENGTH_DIGITS_MAX;
+    let mut line = [0; LENGTH_NAME.len() + LENGTH_DIGITS_MAX + LINE_END.len()];
+    let mut start = line.len() - LINE_END.len();
+    line[start..].copy_from_slice(LINE_END);
     let mut left = length;
     loop {
         start -= 1;
-        digits[start] = b'0' + (left % 10) as u8;
+        line[start] = b'0' + (left % 10) as u8;
         left /= 10;
         if left == 0 {
             break;
         }
     }
-    put(out, &[b"Content-Length: ", &digits[start..], b"\r\n"]);
+    let name_start = start - LENGTH_NAME.len();
+    line[name_start..start].copy_from_slice(LENGTH_NAME);
+    out.extend_from_slice(&line[name_start..]);
 }
 
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
@@ -113,6 +118,8 @@ fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
+const LENGTH_NAME: &[u8] = b"Content-Length: ";
+const LINE_END: &[u8] = b"\r\n";
 const CHUNKED: &[u8] = b"Transfer-Encoding: chunked\r\n";
 /// Digits of the largest number of 64 bits.
 const LENGTH_DIGITS_MAX: usize = 20;
