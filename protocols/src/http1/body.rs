@@ -100,10 +100,7 @@ impl BodyDecoder {
             State::ChunkBytes { left } => Ok(self.chunk_piece(left, 0, bytes)),
             State::Trailers { scan } => self.trailers(scan, bytes, limits, trailers),
             State::Ending => {
-                // Most bodies have none, and an empty one need not be written to.
-                if trailers.text_bytes() > 0 {
-                    trailers.clear();
-                }
+                trailers.clear();
                 self.state = State::Ended;
                 Ok(BodyStep::End { skip: 0 })
             }
