@@ -1,6 +1,7 @@
-//! A block: one raw allocation with a header, the memory under every chunk.
+//! A block: raw memory and its header, the memory under every chunk.
 //!
-//! It owns the allocation and the loan balance; it does not know who may touch which bytes (`chunk` does) nor how many
+//! Two allocations: with the header in front, bytes of a power of two would take a quarter more of an allocator that has four
+//! sizes between two powers, and a page more of the system. It owns both and the loan balance; it does not know who may touch which bytes (`chunk` does) nor how many
 //! blocks there may be (`pool` does). Large ones are mapped by themselves: where the heap has room it would put them between
 //! small blocks that live longer, and as they come and go the heap would grow around them. Called by those two only.
 
@@ -18,23 +19,25 @@ const MAPPED_BLOCKS_MAX: usize = 16 << 10;
 /// Those that there are, of all pools.
 static MAPPED_BLOCKS: AtomicUsize = AtomicUsize::new(0);
 
+/// What the bytes are aligned to.
+const BYTES_ALIGN: usize = 16;
+
 /// Added to the balance when the owner lets go; the return that brings the balance to exactly this frees the block.
 const ORPHAN: i64 = 1 << 62;
 
-/// What stands in front of the bytes. Aligned no more than the allocator aligns by itself: only then does it know which
-/// memory is zero already, and a large block takes pages as bytes come, not all of them at once.
-#[repr(C, align(16))]
+/// What is known of the bytes.
 struct Header {
     /// Pieces returned so far; after the owner let go: `ORPHAN` minus the pieces that are still out.
     balance: AtomicI64,
     /// Where the block goes when it is free: opaque here, set by the pool while the block is out.
     home: AtomicPtr<()>,
+    bytes: NonNull<u8>,
     capacity: u32,
     /// It does not lie in the heap.
     is_mapped: bool,
 }
 
-/// A raw allocation of a header and `capacity` bytes, all of them initialised. Freed by [`Block::free`], not by drop.
+/// `capacity` bytes, all of them initialised, and their header. Freed by [`Block::free`], not by drop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block(NonNull<Header>);
 
@@ -50,22 +53,22 @@ impl Block {
         let layout = Block::layout(capacity);
         let mapped = if capacity >= MAPPED_BYTES_MIN { map(layout.size()) } else { None };
         let raw = mapped.map_or_else(
-            // SAFETY: the layout is never of size zero, the header alone is 32 bytes.
+            // SAFETY: the layout is never of size zero.
             || unsafe { alloc_zeroed(layout) },
             NonNull::as_ptr,
         );
-        let Some(header) = NonNull::new(raw.cast::<Header>()) else { handle_alloc_error(layout) };
+        let Some(bytes) = NonNull::new(raw) else { handle_alloc_error(layout) };
         let capacity = u32::try_from(capacity).expect("layout() refused more than u32::MAX");
         let (balance, home) = (AtomicI64::new(0), AtomicPtr::default());
-        // SAFETY: the allocation is large enough and aligned for a header, and nobody else has it yet.
-        unsafe { header.write(Header { balance, home, capacity, is_mapped: mapped.is_some() }) };
-        Block(header)
+        let header = Header { balance, home, bytes, capacity, is_mapped: mapped.is_some() };
+        Block(NonNull::from(Box::leak(Box::new(header))))
     }
 
+    /// Aligned no more than the allocator aligns by itself: only then does it know which memory is zero already, and a large
+    /// block takes pages as bytes come, not all of them at once.
     fn layout(capacity: usize) -> Layout {
         assert!(u32::try_from(capacity).is_ok(), "a block holds at most 4 GiB");
-        Layout::from_size_align(size_of::<Header>() + capacity, align_of::<Header>())
-            .expect("capacity fits isize")
+        Layout::from_size_align(capacity.max(1), BYTES_ALIGN).expect("capacity fits isize")
     }
 
     fn header(&self) -> &Header {
@@ -80,8 +83,7 @@ impl Block {
 
     /// The first byte. Valid for `capacity` bytes; the caller keeps ranges disjoint.
     pub(super) fn bytes(self) -> NonNull<u8> {
-        // SAFETY: the allocation reaches at least one header further, so the pointer stays in or at its end.
-        unsafe { self.0.add(1) }.cast()
+        self.header().bytes
     }
 
     /// Where the block goes when it is free; null while it lies there.
@@ -133,12 +135,14 @@ impl Block {
     /// Gives the allocation back. The caller must hold the last reference to the block.
     pub(super) fn free(self) {
         let layout = Block::layout(self.capacity());
-        if !self.header().is_mapped {
+        // SAFETY: `allocate` leaked a box of it; by contract nobody else refers to it, nor does this block after this.
+        let header = unsafe { Box::from_raw(self.0.as_ptr()) };
+        if !header.is_mapped {
             // SAFETY: allocated in `allocate` with this very layout; by contract nobody else refers to it.
-            return unsafe { dealloc(self.0.as_ptr().cast(), layout) };
+            return unsafe { dealloc(header.bytes.as_ptr(), layout) };
         }
         // SAFETY: mapped in `allocate` with this size; by contract nobody else refers to it.
-        let unmapped = unsafe { munmap(self.0.cast(), layout.size()) };
+        let unmapped = unsafe { munmap(header.bytes.cast(), layout.size()) };
         debug_assert!(unmapped.is_ok(), "a whole mapping can be given back");
         MAPPED_BLOCKS.fetch_sub(1, Ordering::Relaxed);
     }
