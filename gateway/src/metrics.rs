@@ -148,14 +148,16 @@ impl Counters {
         Arc::new(Self { shards })
     }
 
-    /// The shard of a worker; any index beyond the pool is the shard of the thread that is none.
+    /// The shard of a worker of the pool. Two that shared one would lose counts, so another number is a defect.
     pub fn shard(&self, worker: usize) -> &Shard {
-        &self.shards[worker.min(self.shards.len() - 1)]
+        let workers = self.shards.len() - 1;
+        assert!(worker < workers, "worker {worker} of {workers}");
+        &self.shards[worker]
     }
 
     /// The shard of the thread that is no worker and counts: the resolver.
     pub fn control(&self) -> &Shard {
-        self.shard(usize::MAX)
+        &self.shards[self.shards.len() - 1]
     }
 
     /// The sum of one count over all workers.
@@ -392,10 +394,15 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_beyond_the_pool_counts_on_the_control_shard() {
+    fn the_thread_that_is_no_worker_counts_beside_them() {
         let counters = Counters::new(1);
-        counters.shard(7).fail(Failure::Timeout);
-        assert_eq!(counters.failures(Failure::Timeout), 1);
+        counters.shard(0).fail(Failure::Timeout);
+        counters.control().fail(Failure::Timeout);
+        assert_eq!(counters.failures(Failure::Timeout), 2);
+        let beyond = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            counters.shard(1).fail(Failure::Timeout)
+        }));
+        assert!(beyond.is_err(), "it would share the shard of another thread");
     }
 
     #[test]
