@@ -102,10 +102,11 @@ impl<A: Application> PoolWorker<A> {
         let ebbs = self.hub.ebbs.load(Ordering::Relaxed);
         if ebbs != self.ebbs {
             self.ebbs = ebbs;
-            self.runner.ebb();
+            // The runner empties the thread's cache, so it comes last.
             if let Some(lead) = &mut self.lead {
                 lead.ebb();
             }
+            self.runner.ebb();
         }
         let PoolWorker { hub, runner, lead, number, .. } = self;
         let counts = &hub.workers[*number].counts;
