@@ -1,5 +1,5 @@
 //! Every deadline of an HTTP client's connection, over the one that a machine can arm: the earliest is armed, and when it
-//! comes all are looked at.
+//! comes, each duty that is due is done. When a duty is due is said in one place, for both.
 
 use bowline_engine::machine::Context;
 use bowline_engine::time::Time;
@@ -8,6 +8,7 @@ use crate::error::CloseReason;
 use crate::error::Failure;
 use crate::exchange::Answer;
 use crate::exchange::Drain;
+use crate::exchange::HttpExchange;
 use crate::exchange::Lingering;
 use crate::exchange::Phase;
 use crate::worker::Proxy;
@@ -15,6 +16,42 @@ use crate::worker::Proxy;
 use super::super::reply::Reply;
 use super::answers::LINGER_MS;
 use super::{HttpDownstream, PAUSED_BY_CREDIT, cancel};
+
+/// What a client's connection has a deadline for.
+#[derive(Clone, Copy, Debug)]
+enum Duty {
+    /// A request that a filter holds back goes on.
+    Held,
+    /// A head that has begun must be whole.
+    Head,
+    /// The server must have answered.
+    Answer,
+    /// The body of the answer must have been taken, at some rate.
+    Response,
+    /// The body of the request must have come, at some rate.
+    Request,
+    /// What is left of an answer that is over must have been taken too.
+    Backlog,
+    /// A drain ends now.
+    Drain,
+    /// A client that was answered for good is not waited for any more.
+    Linger,
+    /// Nothing happened for long.
+    Idle,
+}
+
+/// In the order in which they are done if several are due.
+const DUTIES: [Duty; 9] = [
+    Duty::Held,
+    Duty::Head,
+    Duty::Answer,
+    Duty::Response,
+    Duty::Request,
+    Duty::Backlog,
+    Duty::Drain,
+    Duty::Linger,
+    Duty::Idle,
+];
 
 impl HttpDownstream {
     /// Asks to be called at `at`, unless an earlier call is due.
@@ -33,40 +70,106 @@ impl HttpDownstream {
 
     pub(super) fn on_deadline<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
         self.armed = None;
-        self.release_held(context);
-        self.judge_head(context);
-        self.judge_answer(context);
-        self.judge_body(context);
-        self.judge_backlog(context);
-        self.judge_rest(context);
-        if let Some(at) = self.next_deadline(context).filter(|_| !self.closed) {
+        for duty in DUTIES {
+            if !self.closed && self.due_at(duty, context).is_some_and(|at| at <= context.now) {
+                self.fulfil(duty, context);
+            }
+        }
+        // What is due even now has something in its way.
+        let next_look = |at| if at <= context.now { context.now.after_ms(AGAIN_MS) } else { at };
+        let due = DUTIES.into_iter().filter_map(|duty| self.due_at(duty, context)).map(next_look).min();
+        if let Some(at) = due.filter(|_| !self.closed) {
             self.arm(at, context);
         }
     }
 
-    /// A request that a filter held back goes on.
-    fn release_held<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let now = context.now;
-        let Some(exchange) = self.exchange() else { return };
-        let is_due = matches!(exchange.answer, Answer::Held(_, until) if until <= now);
-        if is_due && let Answer::Held(message, _) = std::mem::replace(&mut exchange.answer, Answer::Awaited) {
-            // What a filter took was not the server's time.
-            self.await_answer(context);
-            self.filter(message, context);
+    /// When a duty is due, as things stand; nothing if there is no such duty now.
+    fn due_at<A: Proxy>(&self, duty: Duty, context: &Context<'_, A>) -> Option<Time> {
+        let timeouts = &context.local.shared.plan.timeouts;
+        let load = self.load.as_ref();
+        let exchange = || load.and_then(|load| load.exchange());
+        let body_of = |window: (Time, u64)| window.0.after_ms(timeouts.http_body_ms);
+        match duty {
+            Duty::Held => match exchange()?.answer {
+                Answer::Held(_, until) => Some(until),
+                _ => None,
+            },
+            Duty::Head => Some(load?.head_began?.after_ms(timeouts.http_head_ms)),
+            // Counted from the end of the request, and a server that takes no more of the request has no more time than that.
+            Duty::Answer => {
+                let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
+                let is_server_late = |exchange: &&HttpExchange| exchange.request_ended || is_paused;
+                Some(exchange().filter(|exchange| exchange.is_asked()).filter(is_server_late)?.deadline)
+            }
+            Duty::Response => match &exchange()?.answer {
+                Answer::Begun(begun) => Some(body_of(begun.window)),
+                _ => None,
+            },
+            Duty::Request => exchange()
+                .filter(|exchange| !exchange.request_ended)
+                .map(|exchange| body_of(exchange.request_window)),
+            Duty::Backlog => load?.backlog().map(body_of),
+            Duty::Drain => self.drain_due_at(context.now),
+            Duty::Linger => {
+                let lingering = load?.lingering()?;
+                let looked_at = lingering.since.after_ms(LINGER_MS);
+                Some(self.lingering_ends(&lingering, context).min(looked_at))
+            }
+            // Whoever waits for an answer is not idle, however long its route gives the server. Behind the head of an answer
+            // this is what ends one of which nothing comes any more.
+            Duty::Idle => {
+                let is_idle = !self.awaits_head() && self.lingering().is_none();
+                is_idle.then(|| context.last_active.after_ms(timeouts.idle_ms))
+            }
         }
     }
 
-    /// A head must be whole in time, whatever comes of it in between.
-    fn judge_head<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let head_ms = context.local.shared.plan.timeouts.http_head_ms;
-        let Some(load) = self.load.as_mut().filter(|_| !context.held_back) else { return };
-        if load.head_began.is_some_and(|began| began.after_ms(head_ms) <= context.now) {
-            load.head_began = None;
-            context.local.fail(Failure::HeadTimeout);
-            let name = context.local.shared.plan.http.error_reason.then(|| Failure::HeadTimeout.name());
-            let reply = Reply { reason: name, ..Reply::of(Failure::HeadTimeout.http_status()) };
-            self.last_words(&reply, CloseReason::HttpHeadTimeout, context);
+    /// The moment from which a drain may end this connection, then the one at which it does. Who was answered by that very
+    /// deadline may still take the answer.
+    fn drain_due_at(&self, now: Time) -> Option<Time> {
+        let drain = self.load.as_ref()?.drain?;
+        let outlasts = |lingering: Lingering| self.drained_while_lingering(&lingering).is_some();
+        match drain.from > now {
+            true => Some(drain.from),
+            false => Some(drain.deadline).filter(|_| !self.lingering().is_some_and(outlasts)),
         }
+    }
+
+    /// Does what is due.
+    fn fulfil<A: Proxy>(&mut self, duty: Duty, context: &mut Context<'_, A>) {
+        match duty {
+            Duty::Held => self.release_held(context),
+            Duty::Head => self.give_up_head(context),
+            Duty::Answer => self.give_up_on_server(Failure::Timeout, context),
+            Duty::Response => self.judge_response(context),
+            Duty::Request => self.judge_request(context),
+            Duty::Backlog => self.judge_backlog(context),
+            Duty::Drain => self.end_drained(context),
+            Duty::Linger => self.judge_lingering(context),
+            Duty::Idle => self.cut(CloseReason::IdleTimeout, None, context),
+        }
+    }
+
+    /// What a filter took was not the server's time.
+    fn release_held<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let Some(exchange) = self.exchange() else { return };
+        match std::mem::replace(&mut exchange.answer, Answer::Awaited) {
+            Answer::Held(message, _) => {
+                self.await_answer(context);
+                self.filter(message, context);
+            }
+            other => exchange.answer = other,
+        }
+    }
+
+    /// A head was not whole in time, whatever came of it in between. A client that was not read meanwhile could not send it.
+    fn give_up_head<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let Some(load) = self.load.as_mut().filter(|_| !context.held_back) else { return };
+        load.head_began = None;
+        context.local.fail(Failure::HeadTimeout);
+        let name = context.local.shared.plan.http.error_reason.then(|| Failure::HeadTimeout.name());
+        let reply = Reply { reason: name, ..Reply::of(Failure::HeadTimeout.http_status()) };
+        self.last_words(&reply, CloseReason::HttpHeadTimeout, context);
     }
 
     /// The server has its time for the head of the answer from now on.
@@ -79,19 +182,6 @@ impl HttpDownstream {
         }
     }
 
-    /// The head of the answer must be there in time, counted from the end of the request, and a server that takes no more
-    /// of the request has no more time than that.
-    fn judge_answer<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let now = context.now;
-        let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
-        let Some(exchange) = self.exchange() else { return };
-        let is_server_late = exchange.request_ended || is_paused;
-        if !exchange.is_asked() || !is_server_late || exchange.deadline > now {
-            return;
-        }
-        self.give_up_on_server(Failure::Timeout, context);
-    }
-
     /// The client is told `why` nothing of an answer came, and the server that nobody waits for it.
     fn give_up_on_server<A: Proxy>(&mut self, why: Failure, context: &mut Context<'_, A>) {
         if let Some(exchange) = self.exchange() {
@@ -101,76 +191,45 @@ impl HttpDownstream {
         self.answer_failure(why, None, context);
     }
 
-    /// A body must come while it is read, and be taken while it is written: each has its own clock, for an answer may come
-    /// before all of its request has.
-    fn judge_body<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let timeouts = context.local.shared.plan.timeouts;
-        let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
-        let (now, queued, held_back) = (context.now, context.output_bytes, context.held_back);
-        let is_read = self.paused & PAUSED_BY_CREDIT == 0 && !held_back;
-        let Some(exchange) = self.exchange() else { return };
-        let was_slow = |window: &mut (Time, u64)| {
-            let (since, bytes) = *window;
-            let is_over = since.after_ms(timeouts.http_body_ms) <= now;
-            if is_over {
-                *window = (now, 0);
-            }
-            is_over && bytes < (rate_min.saturating_mul(now.ms_since(since)) / 1_000).max(1)
-        };
-        let sent_slowly = was_slow(&mut exchange.request_window);
-        let taken_slowly = exchange.begun().is_some_and(|begun| was_slow(&mut begun.window));
-        let request_ended = exchange.request_ended;
-        if taken_slowly && queued > 0 {
-            return self.reset(CloseReason::SlowReader, context);
-        }
-        if sent_slowly && !request_ended && is_read {
-            self.end_with(Failure::BodyTimeout, 408, CloseReason::HttpBodyTimeout, context);
-        }
-    }
-
-    /// An answer that is over must be taken too.
-    fn judge_backlog<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        let body_ms = context.local.shared.plan.timeouts.http_body_ms;
-        let rate_min = context.local.shared.plan.limits.http_body_rate_min as u64;
-        let now = context.now;
-        let Some(load) = self.load.as_mut() else { return };
-        let Some((since, taken)) = load.backlog().filter(|(since, _)| since.after_ms(body_ms) <= now) else {
-            return;
-        };
-        load.phase = Phase::Backlog(now, 0);
-        if taken < (rate_min.saturating_mul(now.ms_since(since)) / 1_000).max(1) {
+    /// A body must be taken while it is written: it has a clock of its own, for an answer may come before all of its request
+    /// has.
+    fn judge_response<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let (rate_min, now) = (rate_min(context), context.now);
+        let begun = self.exchange().and_then(|exchange| exchange.begun());
+        if begun.is_some_and(|begun| was_slow(&mut begun.window, rate_min, now)) && context.output_bytes > 0 {
             self.reset(CloseReason::SlowReader, context);
         }
     }
 
-    /// What has nothing to do with an exchange: the end of a drain, of lingering, and of an idle connection.
-    fn judge_rest<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
-        if self.closed {
-            return;
-        }
-        let idle_ms = context.local.shared.plan.timeouts.idle_ms;
-        if self.drain_is_over(context.now) {
-            return self.end_drained(context);
-        }
-        if let Some(lingering) = self.lingering() {
-            if self.lingering_ends(&lingering, context) <= context.now && !self.renew_lingering(context) {
-                self.end_lingering(context);
-            }
-            return;
-        }
-        // Whoever waits for an answer is not idle, however long its route gives the server. Behind the head of an answer this
-        // is what ends one of which nothing comes any more.
-        if !self.awaits_head() && context.last_active.after_ms(idle_ms) <= context.now {
-            self.cut(CloseReason::IdleTimeout, None, context);
+    /// A body must come while it is read.
+    fn judge_request<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let (rate_min, now) = (rate_min(context), context.now);
+        let is_read = self.paused & PAUSED_BY_CREDIT == 0 && !context.held_back;
+        let Some(exchange) = self.exchange() else { return };
+        if was_slow(&mut exchange.request_window, rate_min, now) && is_read {
+            self.end_with(Failure::BodyTimeout, 408, CloseReason::HttpBodyTimeout, context);
         }
     }
 
-    /// Whether a drain has no time left, and this connection not either: who was answered by that very deadline may still
-    /// take the answer.
-    fn drain_is_over(&self, now: Time) -> bool {
-        let Some(drain) = self.load.as_ref().and_then(|load| load.drain) else { return false };
-        let outlasts = |lingering: Lingering| self.drained_while_lingering(&lingering).is_some();
-        drain.deadline <= now && !self.lingering().is_some_and(outlasts)
+    fn judge_backlog<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let (rate_min, now) = (rate_min(context), context.now);
+        let Some(Phase::Backlog(since, taken)) = self.load.as_mut().map(|load| &mut load.phase) else {
+            return;
+        };
+        let mut window = (*since, *taken);
+        let is_slow = was_slow(&mut window, rate_min, now);
+        (*since, *taken) = window;
+        if is_slow {
+            self.reset(CloseReason::SlowReader, context);
+        }
+    }
+
+    /// Who still takes what is queued may go on with it.
+    fn judge_lingering<A: Proxy>(&mut self, context: &mut Context<'_, A>) {
+        let is_over = |lingering: Lingering| self.lingering_ends(&lingering, context) <= context.now;
+        if self.lingering().is_some_and(is_over) && !self.renew_lingering(context) {
+            self.end_lingering(context);
+        }
     }
 
     /// The deadline by which a client that lingers was answered, if it was.
@@ -233,45 +292,17 @@ impl HttpDownstream {
         self.load(context).drain = Some(Drain { from, deadline });
         self.arm(from, context);
     }
+}
 
-    /// The earliest moment at which something has to be looked at.
-    fn next_deadline<A: Proxy>(&self, context: &Context<'_, A>) -> Option<Time> {
-        let timeouts = context.local.shared.plan.timeouts;
-        let again = context.now.after_ms(AGAIN_MS);
-        let idle = context.last_active.after_ms(timeouts.idle_ms).max(again);
-        let Some(load) = &self.load else { return Some(idle) };
-        let idle = (!self.awaits_head()).then_some(idle);
-        let head = load.head_began.map(|began| began.after_ms(timeouts.http_head_ms).max(again));
-        let drain = load
-            .drain
-            .map(|drain| if drain.from > context.now { drain.from } else { drain.deadline })
-            .filter(|at| *at > context.now || self.drain_is_over(context.now));
-        let linger = load.lingering().map(|lingering| {
-            self.lingering_ends(&lingering, context).min(lingering.since.after_ms(LINGER_MS).max(again))
-        });
-        let exchange = load.exchange();
-        let is_paused = self.paused & PAUSED_BY_CREDIT != 0;
-        let answer = exchange
-            .filter(|exchange| exchange.is_asked() && (exchange.request_ended || is_paused))
-            .map(|exchange| exchange.deadline);
-        let until_held = exchange.and_then(|exchange| match &exchange.answer {
-            Answer::Held(_, until) => Some(*until),
-            _ => None,
-        });
-        let body_of = |window: (Time, u64)| window.0.after_ms(timeouts.http_body_ms).max(again);
-        let request = exchange
-            .filter(|exchange| !exchange.request_ended)
-            .map(|exchange| body_of(exchange.request_window));
-        let response = exchange.and_then(|exchange| match &exchange.answer {
-            Answer::Begun(begun) => Some(body_of(begun.window)),
-            _ => None,
-        });
-        let backlog = load.backlog().map(|(since, _)| since.after_ms(timeouts.http_body_ms).max(again));
-        [idle, head, drain, linger, answer, until_held, request, response, backlog]
-            .into_iter()
-            .flatten()
-            .min()
-    }
+/// Bytes of a body in a second, at least.
+fn rate_min<A: Proxy>(context: &Context<'_, A>) -> u64 {
+    context.local.shared.plan.limits.http_body_rate_min as u64
+}
+
+/// Whether fewer bytes moved in a window, which is over, than must. The next one begins.
+fn was_slow(window: &mut (Time, u64), rate_min: u64, now: Time) -> bool {
+    let (since, bytes) = std::mem::replace(window, (now, 0));
+    bytes < (rate_min.saturating_mul(now.ms_since(since)) / 1_000).max(1)
 }
 
 /// How long a client that is to be reset may take to take what is queued.
@@ -279,5 +310,5 @@ const RESET_FLUSH_MS: u64 = 10_000;
 /// How long a client that the deadline of a drain answered may go on sending: well within the second that `run/course` gives
 /// last bytes before it ends the process.
 const DRAINED_LINGER_MS: u64 = 500;
-/// What stands in the way of a deadline that has come is looked at again after this.
+/// What is due and could not be done is looked at again after this.
 const AGAIN_MS: u64 = 100;
