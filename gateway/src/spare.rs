@@ -49,7 +49,7 @@ impl<T: Default> Spare<T> {
     /// Frees what it has, and what is shared.
     pub(crate) fn clear(&mut self, depot: &Depot<T>) {
         self.boxes.clear();
-        depot.lock().clear();
+        depot.clear();
     }
 
     /// How many it has.
@@ -83,6 +83,14 @@ impl<T> Depot<T> {
         let mut boxes = self.lock();
         let room = self.most - boxes.len();
         boxes.extend(from.drain(from.len() - MOVED.min(room)..));
+    }
+
+    /// Frees what it has, behind its lock: others want boxes meanwhile.
+    fn clear(&self) {
+        // Room for what comes is asked for before, too.
+        let empty = Vec::with_capacity(self.most);
+        let full = std::mem::replace(&mut *self.lock(), empty);
+        drop(full);
     }
 
     fn lock(&self) -> MutexGuard<'_, Boxes<T>> {

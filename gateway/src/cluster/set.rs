@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bowline_engine::machine::Open;
 use bowline_engine::time::Time;
@@ -24,6 +24,8 @@ pub struct Cluster {
     plan: ClusterPlan,
     generation: AtomicU64,
     members: Mutex<Members>,
+    /// Held while new members are made, which takes milliseconds for a table of keys; workers never wait for it.
+    changes: Mutex<()>,
     next_source: AtomicUsize,
     budget: RetryBudget,
 }
@@ -56,6 +58,7 @@ impl Cluster {
             plan: plan.clone(),
             generation: AtomicU64::new(0),
             members: Mutex::default(),
+            changes: Mutex::default(),
             next_source: AtomicUsize::new(0),
             budget: RetryBudget::new(plan),
         };
@@ -89,7 +92,11 @@ impl Cluster {
 
     /// The endpoints now, and where keys lead to.
     pub(super) fn members(&self) -> Members {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock_members().clone()
+    }
+
+    fn lock_members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How its endpoint at `to` is connected to: from the next of the configured addresses that can reach it.
@@ -104,8 +111,8 @@ impl Cluster {
 
     /// Replaces the endpoints; duplicates count once.
     pub fn set_endpoints(&self, addresses: &[SocketAddr]) {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let endpoints = &members.endpoints;
+        let _one_at_a_time = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = self.endpoints();
         let mut next: Vec<Arc<Endpoint>> = Vec::with_capacity(addresses.len());
         for address in addresses {
             if next.iter().any(|endpoint| endpoint.address() == *address) {
@@ -119,7 +126,9 @@ impl Cluster {
         }
         let addresses: Vec<_> = next.iter().map(|endpoint| endpoint.address()).collect();
         let maglev = (self.plan.balance == Balance::Hash).then(|| Arc::new(Maglev::new(&addresses)));
-        *members = Members { endpoints: next.into(), maglev };
+        let next = Members { endpoints: next.into(), maglev };
+        let before = std::mem::replace(&mut *self.lock_members(), next);
+        drop(before);
         self.generation.fetch_add(1, Ordering::Release);
     }
 
