@@ -155,11 +155,15 @@ impl HttpRoute {
     }
 
     /// Makes the head of a request of this route what the upstream shall see. Where nothing may be changed so, nothing is.
-    pub fn rewrite(&self, head: &mut HttpHead) -> Result<(), FieldError> {
+    /// `room` is empty before and after.
+    pub fn rewrite(&self, head: &mut HttpHead, room: &mut Vec<u8>) -> Result<(), FieldError> {
         if let Some(to) = &self.rewrite_prefix
-            && let Some(path) = self.rewritten(to, head.path())?
+            && head.path().starts_with(b"/")
         {
-            head.set_path_and_query(&path)?;
+            let done =
+                self.write_rewritten(to, head.path(), room).and_then(|()| head.set_path_and_query(room));
+            room.clear();
+            done?;
         }
         if let Some(host) = &self.rewrite_host {
             head.set_authority(host)?;
@@ -167,18 +171,16 @@ impl HttpRoute {
         Ok(())
     }
 
-    /// The path with `to` in place of what was matched; none for `*`, which is no path.
-    fn rewritten(&self, to: &[u8], path: &[u8]) -> Result<Option<Vec<u8>>, FieldError> {
-        if path.first() != Some(&b'/') {
-            return Ok(None);
-        }
+    /// Adds the path with `to` in place of what was matched to `out`.
+    fn write_rewritten(&self, to: &[u8], path: &[u8], out: &mut Vec<u8>) -> Result<(), FieldError> {
         let rest = match &self.path {
-            Matched::Whole | Matched::Other => return Ok(Some(to.to_vec())),
+            Matched::Whole | Matched::Other => &[],
             Matched::Prefix(prefix) => path.strip_prefix(&prefix[..]).ok_or(FieldError)?,
         };
         // The new prefix may be all of the path, whose slash the rest begins with.
-        let to = if rest.is_empty() { to } else { to.strip_suffix(b"/").unwrap_or(to) };
-        Ok(Some([to, rest].concat()))
+        out.extend_from_slice(if rest.is_empty() { to } else { to.strip_suffix(b"/").unwrap_or(to) });
+        out.extend_from_slice(rest);
+        Ok(())
     }
 
     /// Adds where the client is sent to `out`. Nothing is added where there is no such place: the route redirects nobody,

@@ -148,8 +148,9 @@ fn rewritten(path: PathPlan, to: &str, target: &str) -> String {
     plan.path = path;
     plan.rewrite_prefix = Some(to.to_owned());
     plan.rewrite_host = Some("in.side:8080".to_owned());
-    let mut head = head("out.side", target);
-    HttpRoute::new(&plan).rewrite(&mut head).expect("it can be rewritten");
+    let (mut head, mut room) = (head("out.side", target), Vec::new());
+    HttpRoute::new(&plan).rewrite(&mut head, &mut room).expect("it can be rewritten");
+    assert_eq!(room, b"");
     assert_eq!(head.authority(), b"in.side:8080");
     String::from_utf8(head.path_and_query().to_vec()).expect("it is ASCII")
 }

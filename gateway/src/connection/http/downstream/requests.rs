@@ -225,10 +225,11 @@ impl HttpDownstream {
         else {
             return;
         };
-        let route = context.local.shared.http_routes.route(index);
+        let local = &mut context.local;
+        let route = local.shared.http_routes.route(index);
         match route.cluster(random) {
             None => self.answer_route(message, index, context),
-            Some(cluster) if route.rewrite(&mut message.head).is_ok() => {
+            Some(cluster) if route.rewrite(&mut message.head, &mut local.field).is_ok() => {
                 if let Some(exchange) = self.exchange() {
                     exchange.cluster = cluster;
                 }
