@@ -5,8 +5,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
+use clap::error::ErrorKind;
 
 use crate::config::keys::CONNECTIONS_MAX;
 use crate::config::keys::key_of_flag;
@@ -177,9 +179,9 @@ pub struct CallArguments {
     /// A field of the request, as `Name: value`; repeat it for more; HTTP only
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub header: Vec<(String, String)>,
-    /// The value of the header `service`; Bolt only
-    #[arg(long, value_name = "NAME", default_value = "demo")]
-    pub service: String,
+    /// The value of the header `service` [default: demo]; Bolt only
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
     /// The content to send; @FILE sends what is in a file
     #[arg(long, value_name = "TEXT|@FILE", default_value = "")]
     pub data: String,
@@ -242,8 +244,27 @@ impl Ended {
 /// Reads a command line, the program's name first.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Ended> {
     match Arguments::try_parse_from(arguments) {
+        Ok(Arguments { command: Command::Call(call) }) => match call.misplaced_flag() {
+            None => Ok(Command::Call(call)),
+            Some(flag) => {
+                let why = format!("{flag} has no effect on a call of this protocol");
+                Err(Ended { error: Arguments::command().error(ErrorKind::ArgumentConflict, why) })
+            }
+        },
         Ok(arguments) => Ok(arguments.command),
         Err(error) => Err(Ended { error }),
+    }
+}
+
+impl CallArguments {
+    /// A flag of one protocol that was said in a call of the other.
+    fn misplaced_flag(&self) -> Option<&'static str> {
+        let (http, bolt) = (
+            [(self.method.is_some(), "--method"), (!self.header.is_empty(), "--header")],
+            [(self.v2, "--v2"), (self.service.is_some(), "--service")],
+        );
+        let misplaced = if matches!(self.url, CallUrl::Bolt(_)) { http } else { bolt };
+        misplaced.into_iter().find_map(|(is_said, flag)| is_said.then_some(flag))
     }
 }
 
@@ -299,8 +320,15 @@ fn call_url(text: &str) -> Result<CallUrl, String> {
 fn field(text: &str) -> Result<(String, String), String> {
     let (name, value) =
         text.split_once(':').ok_or_else(|| format!("{text:?} is no field; write for example Accept: */*"))?;
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
+    let (name, value) = (name.trim(), value.trim());
+    if FRAMING_FIELDS.iter().any(|framing| framing.eq_ignore_ascii_case(name)) {
+        return Err(format!("{name} is said by the client itself: it frames what --data sends"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
+
+/// Fields that the client writes by what it sends.
+const FRAMING_FIELDS: [&str; 2] = ["Content-Length", "Transfer-Encoding"];
 
 fn timeout_ms(text: &str) -> Result<u64, String> {
     match parse_duration_ms(text)? {
@@ -311,8 +339,6 @@ fn timeout_ms(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::config::keys::KEYS;
 
@@ -441,7 +467,7 @@ mod tests {
         let Ok(Command::Call(call)) = parsed(&["call", "bolt://h:1", "--data", "@x", "--v2", "--crc"]) else {
             panic!("it is a call")
         };
-        assert_eq!((call.service.as_str(), call.data.as_str()), ("demo", "@x"));
+        assert_eq!((call.service, call.data.as_str()), (None, "@x"));
         assert_eq!((call.count, call.timeout_ms, call.v2, call.crc), (1, 3_000, true, true));
         assert_eq!(call.url, CallUrl::Bolt(Url::parse("bolt://h:1").unwrap()));
         let Ok(Command::Call(call)) = parsed(&["call", "http://h:1/a", "--header", "A: b:c"]) else {
@@ -454,6 +480,24 @@ mod tests {
         }
         assert!(refused(&["call", "http://127.0.0.1:99999/"]).contains("\"99999\" is no port"));
         assert!(refused(&["call", "http://user@h:1/"]).contains("no user can be named"));
+    }
+
+    #[test]
+    fn a_call_refuses_flags_of_the_other_protocol_and_fields_that_are_the_clients() {
+        for (url, flags) in
+            [("http://h:1/", ["--v2", "--service=a"]), ("bolt://h:1", ["--method=GET", "--header=A: b"])]
+        {
+            for flag in flags {
+                let name = flag.split('=').next().unwrap();
+                assert!(refused(&["call", url, flag]).contains(&format!("{name} has no effect")), "{flag}");
+            }
+        }
+        for field in ["content-length: 1", "Transfer-Encoding: chunked"] {
+            let said = refused(&["call", "http://h:1/", "--header", field]);
+            assert!(said.contains("is said by the client itself"), "{said}");
+        }
+        let said = refused(&["call", "tcp://h:1"]);
+        assert!(said.contains("is no bolt:// or http:// URL"), "{said}");
     }
 
     #[test]

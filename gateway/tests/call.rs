@@ -401,6 +401,11 @@ fn an_http_answer_that_is_no_success_and_flags_of_the_other_protocol_are_said() 
     let (address, server) = http_server(&["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"]);
     call(&format!("http://{address}/"), &LONG).fails_with("answered with status 404");
     server.join().expect("the script went well");
-    call("http://127.0.0.1:1/", &["--v2"]).fails_with("--v2 has no effect");
-    call("bolt://127.0.0.1:1", &["--method", "GET"]).fails_with("--method has no effect");
+    for (url, flags) in
+        [("http://127.0.0.1:1/", ["--service", "a"]), ("bolt://127.0.0.1:1", ["--method", "GET"])]
+    {
+        let said = call(url, &flags);
+        let words = format!("{} has no effect on a call of this protocol", flags[0]);
+        assert!(said.code == Some(78) && said.err.contains(&words), "{said:?}");
+    }
 }

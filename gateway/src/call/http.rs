@@ -16,9 +16,6 @@ use super::print_line;
 
 /// Sends what `arguments` say to `url` and prints answers to `out`.
 pub(super) fn call(url: &str, arguments: &CallArguments, out: &mut dyn Write) -> Result<(), CallFailure> {
-    if arguments.v2 {
-        return Err(CallFailure::Flag("--v2"));
-    }
     let content = content_of(&arguments.data)?;
     let timeout = Duration::from_millis(arguments.timeout_ms);
     let config = Agent::config_builder().http_status_as_error(false).max_redirects(0).proxy(None);

@@ -7,6 +7,7 @@ mod http;
 use std::fs;
 use std::io;
 use std::io::BufWriter;
+use std::io::Read;
 use std::io::Write;
 use std::time::Duration;
 
@@ -70,8 +71,6 @@ pub enum CallFailure {
         /// What the first of them said.
         first: u16,
     },
-    /// A flag of one protocol was said in a call of the other.
-    Flag(&'static str),
     /// What was answered cannot be printed.
     Output(io::Error),
 }
@@ -99,7 +98,6 @@ impl std::fmt::Display for CallFailure {
             CallFailure::HttpStatus { failed, count, first } => {
                 write!(formatter, "{failed} of {count} requests were no success; the first: status {first}")
             }
-            CallFailure::Flag(flag) => write!(formatter, "{flag} has no effect on a call of this protocol"),
             CallFailure::Output(error) => write!(formatter, "cannot print the answer: {error}"),
         }
     }
@@ -116,9 +114,6 @@ pub fn call(arguments: &CallArguments, out: &mut dyn Write) -> Result<(), CallFa
 }
 
 fn call_bolt(url: &Url, arguments: &CallArguments, out: &mut dyn Write) -> Result<(), CallFailure> {
-    if arguments.method.is_some() || !arguments.header.is_empty() {
-        return Err(CallFailure::Flag(if arguments.method.is_some() { "--method" } else { "--header" }));
-    }
     let content = content_of(&arguments.data)?;
     let timeout = Duration::from_millis(arguments.timeout_ms);
     let mut request = Vec::new();
@@ -149,9 +144,23 @@ fn call_bolt(url: &Url, arguments: &CallArguments, out: &mut dyn Write) -> Resul
 fn content_of(data: &str) -> Result<Vec<u8>, CallFailure> {
     match data.strip_prefix('@') {
         None => Ok(data.as_bytes().to_vec()),
-        Some(path) => fs::read(path).map_err(|error| CallFailure::Data { path: path.to_owned(), error }),
+        Some(path) => read_bounded(path, DATA_BYTES_MAX)
+            .map_err(|error| CallFailure::Data { path: path.to_owned(), error }),
     }
 }
+
+/// What is in a file of at most so many bytes. What never ends, as a device may, is too much and not waited for.
+fn read_bounded(path: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    Ok(content)
+}
+
+/// The most that is read to be sent.
+const DATA_BYTES_MAX: u64 = 256 << 20;
 
 fn encode(arguments: &CallArguments, id: u32, content: &[u8], out: &mut Vec<u8>) -> Result<(), CallFailure> {
     let version = match (arguments.v2, arguments.crc) {
@@ -159,7 +168,7 @@ fn encode(arguments: &CallArguments, id: u32, content: &[u8], out: &mut Vec<u8>)
         (true, false) => Version::V2 { ver1: 1 },
         (true, true) => Version::V2 { ver1: 2 },
     };
-    let header = fields::encode(&[("service", &arguments.service)]);
+    let header = fields::encode(&[("service", arguments.service.as_deref().unwrap_or(SERVICE))]);
     let parts = RequestParts {
         version,
         oneway: false,
@@ -174,6 +183,8 @@ fn encode(arguments: &CallArguments, id: u32, content: &[u8], out: &mut Vec<u8>)
     encode_request(&parts, out).map_err(CallFailure::Request)
 }
 
+/// What is asked for unless another is said: the service of the embedded echo upstream.
+const SERVICE: &str = "demo";
 /// The serialisation that frames name; the content goes as it is.
 const CODEC: u8 = 1;
 /// The class of the requests: one that no server mistakes for its own.
@@ -248,6 +259,13 @@ mod tests {
         let said = printed(0, "a\n4: success\t\u{1b}[2J\u{9b}ü".as_bytes());
         assert!(said.ends_with(": a\\n4: success\\t\\u{1b}[2J\\u{9b}ü\n"), "{said}");
         assert!(printed(0, b"\xff ok \xc3").ends_with(": \\xff ok \\xc3\n"));
+    }
+
+    #[test]
+    fn a_file_without_end_is_too_much() {
+        let said = read_bounded("/dev/zero", 4096).expect_err("it has no end").to_string();
+        assert_eq!(said, "it has more than 4096 bytes");
+        assert_eq!(read_bounded("/dev/null", 4096).expect("it is empty"), b"");
     }
 
     #[test]
