@@ -68,9 +68,13 @@ fn examine(arguments: &DoctorArguments) -> ExitCode {
 }
 
 fn say(line: &str) -> ExitCode {
-    // Whoever reads may be gone; that is no reason to panic.
     match writeln!(io::stdout(), "{line}") {
         Ok(()) => ExitCode::from(EXIT_OK),
-        Err(_) => ExitCode::from(EXIT_FAILURE),
+        // Whoever reads may have had enough, and knows it.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(EXIT_FAILURE),
+        Err(error) => {
+            drop(writeln!(io::stderr(), "bowline: cannot write to standard output: {error}"));
+            ExitCode::from(EXIT_FAILURE)
+        }
     }
 }
