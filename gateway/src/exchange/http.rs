@@ -197,8 +197,8 @@ pub struct HttpExchange {
     pub credit: i64,
     /// How far the answer is.
     pub answer: Answer,
-    /// The cluster it went to.
-    pub cluster: u16,
+    /// The cluster it went to, once its route has said one; none for what is answered here.
+    pub cluster: Option<u16>,
     /// The route that it took.
     pub route: Option<u16>,
     /// Where it stands among the filters of the route.

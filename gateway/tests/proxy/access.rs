@@ -98,6 +98,8 @@ fn a_request_of_http_ends_with_its_own_sizes_however_it_came() {
     });
     let sizes: Vec<_> = said.iter().map(|line| (&line["bytes_in"], &line["bytes_out"])).collect();
     assert_eq!(sizes, [(&asked.len().into(), &answered.len().into()); 3]);
+    let cluster = http_plan(1).clusters[0].name.clone();
+    assert!(!cluster.is_empty() && said.iter().all(|line| line["cluster"] == cluster), "{said:#?}");
 }
 
 #[test]
@@ -111,6 +113,7 @@ fn what_is_answered_here_has_the_size_of_its_request() {
         assert_eq!(world.https(client).len(), 2);
     });
     assert_eq!(said.iter().map(|line| &line["bytes_in"]).collect::<Vec<_>>(), [asked.len(); 2]);
+    assert!(said.iter().all(|line| line["cluster"] == ""), "it went to none: {said:#?}");
 }
 
 #[test]

@@ -463,7 +463,7 @@ impl HttpDownstream {
     ) {
         let Some(line) = exchange.line.take() else { return };
         let shared = &context.local.shared;
-        let cluster = shared.clusters.get(usize::from(exchange.cluster));
+        let cluster = exchange.cluster.and_then(|at| shared.clusters.get(usize::from(at)));
         logging::access(&logging::Access {
             connection: context.me.as_u64(),
             peer: context.peer,

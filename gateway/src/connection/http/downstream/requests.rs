@@ -231,7 +231,7 @@ impl HttpDownstream {
             None => self.answer_route(message, index, context),
             Some(cluster) if route.rewrite(&mut message.head, &mut local.field).is_ok() => {
                 if let Some(exchange) = self.exchange() {
-                    exchange.cluster = cluster;
+                    exchange.cluster = Some(cluster);
                 }
                 context.local.shared.clusters[usize::from(cluster)].budget().note_request();
                 self.send(message, context);
@@ -267,7 +267,7 @@ impl HttpDownstream {
 
     /// Finds a connection for a request and sends it there.
     pub(super) fn send<A: Proxy>(&mut self, mut message: Box<Message>, context: &mut Context<'_, A>) {
-        let Some(cluster) = self.exchange().map(|exchange| exchange.cluster) else { return };
+        let Some(cluster) = self.exchange().and_then(|exchange| exchange.cluster) else { return };
         match open::exclusive(cluster, message.fresh, context) {
             Ok((upstream, place)) => {
                 self.sent = self.sent.wrapping_add(1);
@@ -404,8 +404,8 @@ impl HttpDownstream {
         why: Failure,
         context: &Context<'_, A>,
     ) -> Result<(), Failure> {
-        let at = self.exchange().map_or(0, |exchange| usize::from(exchange.cluster));
-        let cluster = &context.local.shared.clusters[at];
+        let Some(at) = self.exchange().and_then(|exchange| exchange.cluster) else { return Err(why) };
+        let cluster = &context.local.shared.clusters[usize::from(at)];
         let is_unprocessed = matches!(why, Failure::ConnectFailed | Failure::UpstreamLost);
         if !is_unprocessed || u32::from(attempts) >= cluster.plan().connect_attempts {
             return Err(why);
@@ -434,7 +434,7 @@ impl HttpExchange {
             needs_continue: false,
             credit: 0,
             answer: Answer::Awaited,
-            cluster: 0,
+            cluster: None,
             route: None,
             position: Default::default(),
             random: 0,
