@@ -7,7 +7,7 @@
 # BOWLINE_PEERS names other peers than all that can be fetched, e.g. "nginx haproxy mosn=/path/to/mosn".
 set -u
 cd "$(dirname "$0")/.."
-MINUTES_MAX=${MINUTES_MAX:-52}
+MINUTES_MAX=${MINUTES_MAX:-70}
 # The gateway, the load, the server and the bare relays are all built the same way; BOWLINE_PROGRAMS=target/release measures a
 # plain build.
 programs=${BOWLINE_PROGRAMS:-target/optimized}
