@@ -182,7 +182,7 @@ pub struct CallArguments {
     /// The value of the header `service` [default: demo]; Bolt only
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
-    /// The content to send; @FILE sends what is in a file
+    /// The content to send; @FILE sends what is in a file of at most 256 MiB
     #[arg(long, value_name = "TEXT|@FILE", default_value = "")]
     pub data: String,
     /// How many requests, one after the other on one connection
