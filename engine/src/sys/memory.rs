@@ -75,7 +75,13 @@ pub(crate) fn resident_bytes() -> usize {
 
 #[cfg(all(test, feature = "jemalloc"))]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// Held by whoever frees many pages and looks whether they go, or by whoever allocates as many: pages that another takes
+    /// do not go.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     /// A figure of jemalloc's.
     fn figure<T: Default>(what: &std::ffi::CStr) -> T {
@@ -100,6 +106,7 @@ mod tests {
 
     #[test]
     fn a_page_with_nothing_but_what_a_thread_keeps_goes_back() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // A size that nothing else here has; a page of its own for each few, and threads keep more than one page.
         let blocks: Vec<Box<[u8; 832]>> = (0..100).map(|_| Box::new([1; 832])).collect();
         let pages: std::collections::BTreeSet<usize> =
@@ -113,6 +120,7 @@ mod tests {
 
     #[test]
     fn pages_between_used_ones_go_back() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut blocks: Vec<Option<Vec<u8>>> = (0..20_000).map(|_| Some(vec![1; 2_000])).collect();
         let full = resident_bytes();
         // Some of each few stay, so that only what lies between can be given back.
